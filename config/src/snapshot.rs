@@ -1,0 +1,150 @@
+//! The compiled configuration that requests read: immutable, with no string left to parse.
+//!
+//! A request loads one `Arc<Snapshot>` once and keeps it to its end, so it never sees half an edit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use regex::Regex;
+use sluice_crds::networking::{FilterOverride, InferenceEngine};
+
+/// Everything routing needs, compiled.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with every snapshot of this process; 0 is "nothing loaded yet".
+    pub generation: u64,
+    /// Routes in order of precedence: oldest first, files in document order.
+    pub routes: Vec<Route>,
+    /// Pools; [`Target::Server`] indexes into this.
+    pub servers: Vec<ModelServer>,
+    /// Base model name to indexes of `routes`, in order of precedence.
+    pub by_model: HashMap<String, Vec<usize>>,
+    /// LoRA adapter name to indexes of `routes`, in order of precedence.
+    pub by_lora: HashMap<String, Vec<usize>>,
+}
+
+/// One ModelRoute.
+#[derive(Debug)]
+pub struct Route {
+    /// Namespace; `default` when a file names none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Base model name; empty when the route serves adapters only.
+    pub model_name: String,
+    /// LoRA adapter names.
+    pub lora_adapters: Vec<String>,
+    /// Rules; the first that matches wins.
+    pub rules: Vec<Rule>,
+    /// Filter overrides by filter name.
+    pub filters: BTreeMap<String, FilterOverride>,
+    /// Unix seconds: `metadata.creationTimestamp`, or when the file's document was first loaded.
+    pub created: u64,
+}
+
+/// One rule of a route.
+#[derive(Debug)]
+pub struct Rule {
+    /// Label only.
+    pub name: Option<String>,
+    /// Lower-case header name and what its value (empty when absent) must be; all must hold.
+    pub headers: Vec<(String, StringMatcher)>,
+    /// On the URL path.
+    pub uri: StringMatcher,
+    /// Exact value of the body's `model`.
+    pub body_model: Option<String>,
+    /// Targets with a weight above zero come first in the file's order; at least one has weight.
+    pub targets: Vec<WeightedTarget>,
+}
+
+/// A compiled StringMatch.
+#[derive(Debug, Clone)]
+pub enum StringMatcher {
+    /// Nothing was asked.
+    Any,
+    /// Equal.
+    Exact(String),
+    /// Starts with.
+    Prefix(String),
+    /// Found anywhere in the value.
+    Regex(Regex),
+}
+
+impl StringMatcher {
+    /// Does `value` fulfil it?
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(want) => value == want,
+            Self::Prefix(want) => value.starts_with(want.as_str()),
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// A target and its share.
+#[derive(Debug, Clone)]
+pub struct WeightedTarget {
+    /// Where to.
+    pub target: Target,
+    /// Relative share; 0 takes no traffic.
+    pub weight: u32,
+}
+
+/// What a rule points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Index into [`Snapshot::servers`].
+    Server(usize),
+    /// An ExternalModelProvider by name: accepted, not acted on yet (a load-time warning says so).
+    External(String),
+}
+
+/// One ModelServer: a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelServer {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Overwrites `model` in forwarded bodies, except on a LoRA hit.
+    pub model: Option<String>,
+    /// Engine family.
+    pub engine: InferenceEngine,
+    /// Speak TLS to the endpoints.
+    pub tls: bool,
+    /// Speak HTTP/2 to the endpoints (prior knowledge without TLS, ALPN with it).
+    pub http2: bool,
+    /// Timeouts and retries; `None` means the bootstrap file's default.
+    pub policy: TrafficPolicy,
+    /// Endpoints in the order written.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Timeouts and retries of a pool, as far as its document sets them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrafficPolicy {
+    /// From dial to response head, per attempt.
+    pub first_byte_timeout: Option<Duration>,
+    /// Longest silence between two reads of the response body.
+    pub stream_idle_timeout: Option<Duration>,
+    /// Whole request with all attempts.
+    pub total_timeout: Option<Duration>,
+    /// Most retries after the first attempt.
+    pub retry_attempts: Option<u32>,
+    /// Pause before a retry.
+    pub retry_interval: Option<Duration>,
+}
+
+/// One endpoint as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`, as written: the endpoint's name in logs and metrics.
+    pub address: String,
+    /// Host without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}

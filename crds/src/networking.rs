@@ -1,0 +1,14 @@
+//! Group `networking.serving.volcano.sh/v1alpha1`: who is served where.
+
+mod external_model_provider;
+mod model_route;
+mod model_server;
+
+pub use external_model_provider::*;
+pub use model_route::*;
+pub use model_server::*;
+
+/// API group of the kinds in this module.
+pub const GROUP: &str = "networking.serving.volcano.sh";
+/// The one version of [`GROUP`].
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,82 @@
+//! ExternalModelProvider: a model served by someone else's API.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::SecretKeySelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A hosted model API and how to authenticate to it.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "networking.serving.volcano.sh",
+    version = "v1alpha1",
+    kind = "ExternalModelProvider",
+    namespaced,
+    status = "ExternalModelProviderStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalModelProviderSpec {
+    /// Protocol family.
+    #[serde(default)]
+    pub provider_type: ProviderType,
+    /// Overwrites `model` in forwarded bodies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// `https://` URL without user, query and fragment.
+    #[serde(rename = "baseURL")]
+    pub base_url: String,
+    /// Accept any certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
+    /// Credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ProviderAuth>,
+    /// Headers added to every request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Observed state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalModelProviderStatus {
+    /// Generation the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready` and `CredentialsResolved`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Protocol family of a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "product names")]
+pub enum ProviderType {
+    #[default]
+    OpenAI,
+    Anthropic,
+}
+
+/// How the credential is sent, and where it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderAuth {
+    /// Default: Bearer for OpenAI, APIKey for Anthropic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<AuthScheme>,
+    /// Key of a labelled Secret in the same namespace.
+    pub secret_ref: SecretKeySelector,
+}
+
+/// Header that carries the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthScheme {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `x-api-key`.
+    APIKey,
+}

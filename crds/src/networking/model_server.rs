@@ -1,0 +1,178 @@
+//! ModelServer: a pool of inference endpoints that serve one model.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use kube::core::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A pool of inference endpoints and how to talk to them.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "networking.serving.volcano.sh",
+    version = "v1alpha1",
+    kind = "ModelServer",
+    namespaced,
+    status = "ModelServerStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerSpec {
+    /// Overwrites `model` in forwarded bodies, except on a LoRA hit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What runs behind the endpoints.
+    pub inference_engine: InferenceEngine,
+    /// Pods of the same namespace. May be absent when `endpoints` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_selector: Option<WorkloadSelector>,
+    /// Port the engine listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_port: Option<WorkloadPort>,
+    /// Timeouts and retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<TrafficPolicy>,
+    /// How prefill hands KV blocks to decode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_connector: Option<KvConnector>,
+    /// Sluice: endpoints written down, for use without Kubernetes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<StaticEndpoint>,
+}
+
+/// Never written yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelServerStatus {}
+
+/// Engine family: picks the default port, metric names and connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "product names")]
+pub enum InferenceEngine {
+    #[serde(rename = "vLLM")]
+    Vllm,
+    #[serde(rename = "SGLang")]
+    SgLang,
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    #[serde(rename = "TGI")]
+    Tgi,
+    Triton,
+    #[serde(rename = "TensorRT-LLM")]
+    TensorRtLlm,
+    MindIE,
+}
+
+/// Selects pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSelector {
+    /// Every label must be equal.
+    pub match_labels: BTreeMap<String, String>,
+    /// Ties prefill and decode pods together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pd_group: Option<PdGroup>,
+}
+
+/// Which pods prefill, which decode, and which belong together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PdGroup {
+    /// Label key whose value names the group.
+    pub group_key: String,
+    /// Labels of prefill pods.
+    pub prefill_labels: BTreeMap<String, String>,
+    /// Labels of decode pods.
+    pub decode_labels: BTreeMap<String, String>,
+}
+
+/// Port and protocol of the engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkloadPort {
+    /// TCP port.
+    pub port: i32,
+    /// `http` or `https`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Sluice: speak HTTP/2 to the engine (prior knowledge with `http`, ALPN with `https`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http2: bool,
+}
+
+/// How the engine is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Plain text.
+    #[default]
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// Timeouts and retries of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficPolicy {
+    /// From dial to response head, per attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<Duration>,
+    /// Retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Sluice: longest silence between two reads of a response body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stream_idle_timeout: Option<Duration>,
+    /// Sluice: whole request, all attempts and the body included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub total_timeout: Option<Duration>,
+}
+
+/// Retry rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Most retries after the first attempt.
+    pub attempts: i32,
+    /// Pause between attempts.
+    #[serde(default = "default_retry_interval")]
+    #[schemars(with = "String")]
+    pub retry_interval: Duration,
+}
+
+fn default_retry_interval() -> Duration {
+    std::time::Duration::from_millis(100).into()
+}
+
+/// KV connector.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KvConnector {
+    /// Protocol.
+    #[serde(rename = "type", default)]
+    pub kind: KvConnectorType,
+}
+
+/// Protocol by which KV blocks move from prefill to decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "product names")]
+pub enum KvConnectorType {
+    #[default]
+    Http,
+    Lmcache,
+    Nixl,
+    Mooncake,
+}
+
+/// One endpoint written down by hand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StaticEndpoint {
+    /// `host:port`; IPv6 in brackets.
+    pub address: String,
+    /// Labels, as a pod would carry them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}

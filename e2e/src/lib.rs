@@ -1,0 +1,1 @@
+//! Engine simulator and test harness for the whole product.

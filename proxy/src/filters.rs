@@ -1,0 +1,1 @@
+//! The filter chain: the extension seam of the gateway.

@@ -1,0 +1,1 @@
+//! The OpenAI wire: what a request body says, edits on it, SSE, and error objects.
