@@ -1,5 +1,8 @@
 //! Message heads as the rooms above the wire see them: plain `http` types, no Pingora type.
 
+pub mod hygiene;
+pub mod identity;
+
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 /// Head of a client's request. Filters may edit it; what they leave is what the engine gets.

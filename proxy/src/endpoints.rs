@@ -1,0 +1,160 @@
+//! Live state of inference endpoints: what this gateway has in flight at each, and whether it answers.
+//!
+//! An [`Endpoint`] outlives configuration changes: the [`Registry`] hands the same one to every snapshot that
+//! names its address. All counting is by guards, so that every way out of a request settles it.
+
+mod health;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use sluice_config::snapshot;
+
+pub use health::{Admission, Health};
+
+use crate::forward::upstream::Link;
+
+/// One inference endpoint.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// `host:port` as configured: its name everywhere.
+    pub address: Arc<str>,
+    /// The wire to it.
+    pub link: Link,
+    /// Passive health.
+    pub health: Health,
+    in_flight: Arc<AtomicU32>,
+}
+
+impl Endpoint {
+    /// Requests dispatched to it by this gateway and not yet settled.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one request until the guard drops.
+    pub fn reserve(&self) -> InFlightGuard {
+        InFlightGuard::new(&self.in_flight)
+    }
+}
+
+/// Holds one request in a counter; dropping it settles the count.
+#[derive(Debug)]
+pub struct InFlightGuard(Arc<AtomicU32>);
+
+impl InFlightGuard {
+    /// Counts one in `counter`.
+    pub fn new(counter: &Arc<AtomicU32>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What makes two configured endpoints the same one.
+type Key = (String, bool, bool);
+
+/// All endpoints that a snapshot or a running request still holds.
+#[derive(Debug, Default)]
+pub struct Registry {
+    endpoints: HashMap<Key, Weak<Endpoint>>,
+}
+
+/// An endpoint as a member of one pool, with the labels that pool gives it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Shared state.
+    pub endpoint: Arc<Endpoint>,
+    /// Labels from the pool's document.
+    pub labels: Arc<BTreeMap<String, String>>,
+}
+
+impl Registry {
+    /// The members of a pool: known endpoints keep their state, new ones start fresh.
+    pub fn members(&mut self, server: &snapshot::ModelServer) -> Vec<Member> {
+        server
+            .endpoints
+            .iter()
+            .map(|configured| Member {
+                endpoint: self.endpoint(server, configured),
+                labels: Arc::new(configured.labels.clone()),
+            })
+            .collect()
+    }
+
+    fn endpoint(
+        &mut self,
+        server: &snapshot::ModelServer,
+        configured: &snapshot::Endpoint,
+    ) -> Arc<Endpoint> {
+        let key = (configured.address.clone(), server.tls, server.http2);
+        if let Some(known) = self.endpoints.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let endpoint = Arc::new(Endpoint {
+            address: configured.address.as_str().into(),
+            link: Link::new(
+                &configured.host,
+                configured.port,
+                &configured.address,
+                server.tls,
+                server.http2,
+            ),
+            health: Health::default(),
+            in_flight: Arc::default(),
+        });
+        self.endpoints.insert(key, Arc::downgrade(&endpoint));
+        endpoint
+    }
+
+    /// Forgets endpoints that nobody holds.
+    pub fn sweep(&mut self) {
+        self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(addresses: &[&str]) -> snapshot::ModelServer {
+        snapshot::ModelServer {
+            namespace: "default".into(),
+            name: "s".into(),
+            model: None,
+            engine: sluice_crds::networking::InferenceEngine::Vllm,
+            tls: false,
+            http2: false,
+            policy: snapshot::TrafficPolicy::default(),
+            endpoints: addresses
+                .iter()
+                .map(|address| snapshot::Endpoint {
+                    address: (*address).to_owned(),
+                    host: "127.0.0.1".into(),
+                    port: 1,
+                    labels: BTreeMap::new(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_keeps_its_count_over_a_configuration_change() {
+        let mut registry = Registry::default();
+        let before = registry.members(&server(&["a:1", "b:1"]));
+        let guard = before[0].endpoint.reserve();
+        let after = registry.members(&server(&["a:1"]));
+        assert_eq!(after[0].endpoint.in_flight(), 1);
+        drop(before);
+        registry.sweep();
+        assert_eq!(registry.endpoints.len(), 1);
+        drop(guard);
+        assert_eq!(after[0].endpoint.in_flight(), 0);
+    }
+}
