@@ -7,3 +7,4 @@
 pub mod filters;
 pub mod http;
 pub mod openai;
+pub mod telemetry;

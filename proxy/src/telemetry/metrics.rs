@@ -1,0 +1,261 @@
+//! The gateway's metrics: one struct, registered in one place, shown as OpenMetrics text.
+//!
+//! Labels hold closed sets and configured names only. A request resolves its handles once
+//! ([`Metrics::handles`], [`Metrics::server`]) and then updates atomics; [`Metrics::record`] adds the finished request.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use self::family::Family;
+use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
+use self::requests::RequestSeries;
+use self::servers::ServerSeries;
+use super::record::RequestRecord;
+
+mod buckets;
+mod cache;
+mod family;
+mod gen_ai;
+mod histogram;
+mod labels;
+mod requests;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+pub use self::labels::{NONE, UNKNOWN};
+pub use self::requests::RequestMetrics;
+pub use self::servers::{AttemptReason, ServerMetrics};
+
+/// `Content-Type` of what [`Metrics::encode`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What was built.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildInfo<'a> {
+    /// Crate version.
+    pub version: &'a str,
+    /// Source revision, or `unknown`.
+    pub revision: &'a str,
+}
+
+/// Which of a configuration's names [`Metrics::retain`] asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameKind {
+    /// A model or adapter name.
+    Model,
+    /// `namespace/name` of a ModelRoute.
+    Route,
+    /// `namespace/name` of a ModelServer.
+    Server,
+}
+
+/// All metrics of the process. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: RequestSeries,
+    servers: ServerSeries,
+    filter_failures: Family<FilterLabels, Counter>,
+    config_problems: Family<SeverityLabels, Gauge>,
+    active_requests: Gauge,
+    /// Generation of the snapshot in force.
+    pub config_generation: Gauge,
+    /// Configuration edits refused.
+    pub config_rejects: Counter,
+    /// Retries not made because the budget was used up.
+    pub retry_budget_exhausted: Counter,
+    /// Bytes of request bodies held now.
+    pub body_budget_bytes: Gauge,
+    /// For [`super::AccessLog::start_counting`].
+    pub access_log_dropped: Counter,
+}
+
+impl Metrics {
+    /// Registers everything. `started` is when the process began.
+    pub fn new(build: BuildInfo<'_>, started: SystemTime) -> Self {
+        let mut registry = Registry::default();
+        register_process(&mut registry, build, started);
+        let metrics = Self {
+            requests: RequestSeries::register(&mut registry),
+            servers: ServerSeries::register(&mut registry),
+            registry: Registry::default(),
+            filter_failures: Family::default(),
+            config_problems: Family::default(),
+            active_requests: Gauge::default(),
+            config_generation: Gauge::default(),
+            config_rejects: Counter::default(),
+            retry_budget_exhausted: Counter::default(),
+            body_budget_bytes: Gauge::default(),
+            access_log_dropped: Counter::default(),
+        };
+        metrics.register_gateway(registry.sub_registry_with_prefix("sluice"));
+        metrics.set_config_problems(0, 0);
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    fn register_gateway(&self, sluice: &mut Registry) {
+        sluice.register(
+            "filter_failures",
+            "Filters that failed",
+            self.filter_failures.clone(),
+        );
+        sluice.register(
+            "config_problems",
+            "Problems of the last load",
+            self.config_problems.clone(),
+        );
+        sluice.register(
+            "active_requests",
+            "Requests being served now",
+            self.active_requests.clone(),
+        );
+        sluice.register(
+            "config_generation",
+            "Configuration in force",
+            self.config_generation.clone(),
+        );
+        sluice.register(
+            "config_rejects",
+            "Configuration edits refused",
+            self.config_rejects.clone(),
+        );
+        sluice.register(
+            "retry_budget_exhausted",
+            "Retries not made because the budget was used up",
+            self.retry_budget_exhausted.clone(),
+        );
+        sluice.register_with_unit(
+            "body_budget",
+            "Request bodies held now",
+            Unit::Bytes,
+            self.body_budget_bytes.clone(),
+        );
+        sluice.register(
+            "access_log_dropped",
+            "Access log lines lost: queue full or output failing",
+            self.access_log_dropped.clone(),
+        );
+    }
+
+    /// OpenMetrics text of everything.
+    pub fn encode(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        text::encode(&mut text, &self.registry).expect("writing to a string cannot fail");
+        text
+    }
+
+    /// Resolved metrics of a (route, server, model). Names must be configured ones; `None` where the request never
+    /// got that far. A model that no route names is [`UNKNOWN`].
+    pub fn handles(
+        &self,
+        route: Option<&str>,
+        server: Option<&str>,
+        model: Option<&str>,
+    ) -> Arc<RequestMetrics> {
+        self.requests.handles(
+            route.unwrap_or(NONE),
+            server.unwrap_or(NONE),
+            model.unwrap_or(NONE),
+        )
+    }
+
+    /// Resolved metrics of a configured ModelServer (`namespace/name`).
+    pub fn server(&self, server: &str) -> Arc<ServerMetrics> {
+        self.servers.handles(server)
+    }
+
+    /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].
+    pub fn record(&self, record: &RequestRecord) {
+        let model = record
+            .model
+            .as_deref()
+            .map(|model| if record.known_model { model } else { UNKNOWN });
+        self.handles(record.route.as_deref(), record.server.as_deref(), model)
+            .record(record);
+    }
+
+    /// One more request until the guard drops.
+    pub fn active_request(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.active_requests)
+    }
+
+    /// Counts a failure of a configured filter.
+    pub fn filter_failure(&self, filter: &str) {
+        self.filter_failures
+            .child(&FilterLabels {
+                filter: Name(Arc::from(filter)),
+            })
+            .inc();
+    }
+
+    /// Problems of the last load.
+    pub fn set_config_problems(&self, errors: usize, warnings: usize) {
+        for (severity, count) in [("error", errors), ("warning", warnings)] {
+            let gauge = self.config_problems.child(&SeverityLabels { severity });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Drops the series of names that `known` denies; call it after a configuration change. Requests still on their
+    /// way with an old name update series that nobody sees any more.
+    pub fn retain(&self, known: impl Fn(NameKind, &str) -> bool) {
+        let keep = |kind, name: &str| name == NONE || name == UNKNOWN || known(kind, name);
+        self.requests.retain(
+            |model| keep(NameKind::Model, model),
+            |route| keep(NameKind::Route, route),
+            |server| keep(NameKind::Server, server),
+        );
+        self.servers.retain(|server| keep(NameKind::Server, server));
+    }
+}
+
+/// Counts one up while it lives.
+#[derive(Debug)]
+pub struct GaugeGuard(Gauge);
+
+impl GaugeGuard {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn register_process(registry: &mut Registry, build: BuildInfo<'_>, started: SystemTime) {
+    let labels = BuildLabels {
+        version: Name(Arc::from(build.version)),
+        revision: Name(Arc::from(build.revision)),
+    };
+    registry.sub_registry_with_prefix("sluice").register(
+        "build",
+        "What was built",
+        Info::new(labels),
+    );
+    let start_time = Gauge::<f64, AtomicU64>::default();
+    let since_epoch = started
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    start_time.set(since_epoch.as_secs_f64());
+    registry.register_with_unit(
+        "process_start_time",
+        "Start of the process since the Unix epoch",
+        Unit::Seconds,
+        start_time,
+    );
+}

@@ -1,0 +1,115 @@
+//! Label sets. Values come from closed sets or from the configuration, never from a client's bytes.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// Stands for a model that no route names.
+pub const UNKNOWN: &str = "unknown";
+/// Stands for a name that a request never got to: no model asked, no route, no pool.
+pub const NONE: &str = "none";
+
+/// A configured name as label value, escaped as OpenMetrics wants it (the encoder does not).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Name(pub(super) Arc<str>);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for part in self.0.split_inclusive(['\\', '"', '\n']) {
+            match part.as_bytes().last() {
+                Some(b'\n') => write!(encoder, "{}\\n", &part[..part.len() - 1])?,
+                Some(special @ (b'\\' | b'"')) => {
+                    write!(
+                        encoder,
+                        "{}\\{}",
+                        &part[..part.len() - 1],
+                        char::from(*special)
+                    )?;
+                }
+                _ => encoder.write_str(part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) model: Name,
+    pub(super) route: Name,
+    pub(super) server: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) model: Name,
+    pub(super) route: Name,
+    pub(super) server: Name,
+    pub(super) status_code: u16,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct TokenLabels {
+    pub(super) model: Name,
+    pub(super) r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct ServerLabels {
+    pub(super) server: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct AttemptLabels {
+    pub(super) server: Name,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct ConnectionLabels {
+    pub(super) server: Name,
+    pub(super) kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct FilterLabels {
+    pub(super) filter: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct SeverityLabels {
+    pub(super) severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: Name,
+    pub(super) revision: Name,
+}
+
+/// Attributes of the OpenTelemetry GenAI conventions, dots as underscores.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct GenAiLabels {
+    pub(super) gen_ai_operation_name: &'static str,
+    pub(super) gen_ai_provider_name: &'static str,
+    pub(super) gen_ai_request_model: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct GenAiOutcomeLabels {
+    pub(super) gen_ai_operation_name: &'static str,
+    pub(super) gen_ai_provider_name: &'static str,
+    pub(super) gen_ai_request_model: Name,
+    /// Empty (which is "absent" to Prometheus) when the request succeeded.
+    pub(super) error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct GenAiTokenLabels {
+    pub(super) gen_ai_operation_name: &'static str,
+    pub(super) gen_ai_provider_name: &'static str,
+    pub(super) gen_ai_request_model: Name,
+    pub(super) gen_ai_token_type: &'static str,
+}
