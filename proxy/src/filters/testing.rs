@@ -1,0 +1,1 @@
+//! A scripted filter for the tests of this room.
