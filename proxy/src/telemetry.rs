@@ -10,5 +10,7 @@ pub mod metrics;
 pub mod record;
 
 pub use access_log::AccessLog;
-pub use metrics::{AttemptReason, Metrics, RequestMetrics, ServerMetrics};
+pub use metrics::{
+    AttemptReason, BuildInfo, GaugeGuard, Metrics, NameKind, RequestMetrics, ServerMetrics,
+};
 pub use record::{GapSummary, RecordError, RequestRecord};

@@ -24,6 +24,8 @@ mod output;
 mod tests;
 mod writer;
 
+/// How often a file is checked for having been renamed away.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for the last lines when the log is dropped.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
@@ -67,6 +69,14 @@ impl AccessLog {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_counting(config: &AccessLogConfig, dropped: Counter) -> io::Result<Self> {
+        Self::start_checking(config, dropped, CHECK_INTERVAL)
+    }
+
+    fn start_checking(
+        config: &AccessLogConfig,
+        dropped: Counter,
+        check_interval: Duration,
+    ) -> io::Result<Self> {
         let capacity = if config.enabled {
             config.queue.max(1)
         } else {
@@ -86,11 +96,13 @@ impl AccessLog {
         }
         let (flushes, asked) = channel();
         let (ending, ended) = channel::<()>();
+        let output = Output::open(&config.output)?;
         let writer = Writer::new(
             Arc::clone(&shared),
-            Output::open(&config.output)?,
+            output,
             config.format,
             asked,
+            check_interval,
         );
         let thread = thread::Builder::new()
             .name("access-log".into())

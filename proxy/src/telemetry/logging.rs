@@ -82,8 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn starting_twice_is_safe() {
+    fn starting_twice_is_safe_and_bridges_log_records() {
         init(LogFormat::Json);
         assert!(!init(LogFormat::Text));
+        // Records of `log` reach the same filter.
+        assert!(log::log_enabled!(target: "pingora_core::server", log::Level::Warn));
+        assert!(!log::log_enabled!(target: "pingora_core::server", log::Level::Info));
     }
 }

@@ -37,6 +37,9 @@ pub use self::servers::{AttemptReason, ServerMetrics};
 /// `Content-Type` of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Most (route, server, model) triples, and most servers, with series of their own; the rest share one.
+const MAX_HANDLES: usize = 4096;
+
 /// What was built.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildInfo<'a> {
@@ -81,11 +84,15 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything. `started` is when the process began.
     pub fn new(build: BuildInfo<'_>, started: SystemTime) -> Self {
+        Self::with_max_handles(build, started, MAX_HANDLES)
+    }
+
+    fn with_max_handles(build: BuildInfo<'_>, started: SystemTime, max_handles: usize) -> Self {
         let mut registry = Registry::default();
         register_process(&mut registry, build, started);
         let metrics = Self {
-            requests: RequestSeries::register(&mut registry),
-            servers: ServerSeries::register(&mut registry),
+            requests: RequestSeries::register(&mut registry, max_handles),
+            servers: ServerSeries::register(&mut registry, max_handles),
             registry: Registry::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),

@@ -15,14 +15,14 @@ use super::{Shared, format};
 const BATCH_BYTES: usize = 64 << 10;
 /// Pause after a batch, so that a burst of requests costs one wake-up and not one each.
 const LINGER: Duration = Duration::from_millis(5);
-/// How often a file is checked for having been renamed away.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     output: Output,
     format: AccessLogFormat,
     flushes: Receiver<Sender<()>>,
+    /// How often a file is checked for having been renamed away, and the longest sleep.
+    check_interval: Duration,
     checked: Instant,
     /// The last write failed: say so once, not per batch.
     failing: bool,
@@ -34,12 +34,14 @@ impl Writer {
         output: Output,
         format: AccessLogFormat,
         flushes: Receiver<Sender<()>>,
+        check_interval: Duration,
     ) -> Self {
         Self {
             shared,
             output,
             format,
             flushes,
+            check_interval,
             checked: Instant::now(),
             failing: false,
         }
@@ -113,7 +115,7 @@ impl Writer {
     }
 
     fn reopen(&mut self, now: bool) {
-        if !now && self.checked.elapsed() < CHECK_INTERVAL {
+        if !now && self.checked.elapsed() < self.check_interval {
             return;
         }
         self.checked = Instant::now();
@@ -127,7 +129,7 @@ impl Writer {
         // Pairs with the fence in `AccessLog::log`: either we see its record or it sees us asleep.
         fence(Ordering::SeqCst);
         if self.shared.queue.is_empty() {
-            thread::park_timeout(CHECK_INTERVAL);
+            thread::park_timeout(self.check_interval);
         }
         self.shared.asleep.store(false, Ordering::Relaxed);
     }

@@ -5,9 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-/// Most handles of one cache. The configuration bounds the names; this bounds a configuration gone wild.
-pub(super) const MAX_HANDLES: usize = 4096;
-
 type Entries<V> = HashMap<Arc<str>, Vec<Arc<V>>>;
 
 /// Handles grouped by their first name: few share one, so the rest is compared in a row.
@@ -16,18 +13,19 @@ pub(super) struct HandleCache<V> {
     entries: ArcSwap<Entries<V>>,
     /// Held while a changed copy is made, so that two writers cannot lose each other's handle.
     writer: Mutex<()>,
-}
-
-impl<V> Default for HandleCache<V> {
-    fn default() -> Self {
-        Self {
-            entries: ArcSwap::default(),
-            writer: Mutex::default(),
-        }
-    }
+    /// Most handles. The configuration bounds the names; this bounds a configuration gone wild.
+    capacity: usize,
 }
 
 impl<V> HandleCache<V> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            entries: ArcSwap::default(),
+            writer: Mutex::default(),
+            capacity,
+        }
+    }
+
     pub(super) fn find(&self, first: &str, is: impl Fn(&V) -> bool) -> Option<Arc<V>> {
         self.entries
             .load()
@@ -49,7 +47,7 @@ impl<V> HandleCache<V> {
             return Some(found);
         }
         let mut entries = Entries::clone(&self.entries.load());
-        if entries.values().map(Vec::len).sum::<usize>() >= MAX_HANDLES {
+        if entries.values().map(Vec::len).sum::<usize>() >= self.capacity {
             return None;
         }
         let value = Arc::new(make());

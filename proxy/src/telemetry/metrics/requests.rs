@@ -52,7 +52,7 @@ pub struct RequestMetrics {
 }
 
 impl RequestSeries {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(super) fn register(registry: &mut Registry, max_handles: usize) -> Self {
         let families = Families {
             requests: Family::default(),
             duration: Family::new(|| Histogram::new(&buckets::LATENCY)),
@@ -89,7 +89,7 @@ impl RequestSeries {
         let overflow = Arc::new(RequestMetrics::resolve(&families, NONE, NONE, UNKNOWN));
         Self {
             families,
-            handles: HandleCache::default(),
+            handles: HandleCache::new(max_handles),
             overflow,
         }
     }

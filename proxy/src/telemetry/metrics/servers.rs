@@ -92,7 +92,7 @@ pub struct ServerMetrics {
 }
 
 impl ServerSeries {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(super) fn register(registry: &mut Registry, max_handles: usize) -> Self {
         let families = Families::default();
         let sluice = registry.sub_registry_with_prefix("sluice");
         sluice.register(
@@ -118,7 +118,7 @@ impl ServerSeries {
         let overflow = Arc::new(ServerMetrics::resolve(&families, UNKNOWN));
         Self {
             families,
-            handles: HandleCache::default(),
+            handles: HandleCache::new(max_handles),
             overflow,
         }
     }
