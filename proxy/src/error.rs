@@ -7,7 +7,6 @@ use http::StatusCode;
 use serde_json::json;
 use thiserror::Error;
 
-use crate::filters::FilterReply;
 use crate::openai::multipart::MultipartError;
 use crate::openai::scan::ScanError;
 
@@ -106,9 +105,6 @@ pub enum RequestError {
         /// The limit that was hit.
         timeout: std::time::Duration,
     },
-    /// A filter answered.
-    #[error("{}", .0.message)]
-    Filter(Box<FilterReply>),
     /// A bug or a broken invariant.
     #[error("internal error: {0}")]
     Internal(String),
@@ -152,14 +148,6 @@ impl RequestError {
             }
             Self::EngineBroken { .. } => (502, SERVER, "engine_error", "engine_broken"),
             Self::EngineTimeout { .. } => (504, SERVER, "engine_timeout", "engine_timeout"),
-            Self::Filter(reply) => {
-                return Row {
-                    status: reply.status.as_u16(),
-                    kind: if reply.status.is_server_error() { SERVER } else { INVALID },
-                    code: reply.code,
-                    reason: "filter",
-                };
-            }
             Self::Internal(_) => (500, SERVER, "internal_error", "internal"),
         };
         Row { status, kind, code, reason }

@@ -7,5 +7,6 @@ pub mod attempts;
 pub mod budget;
 pub mod downstream;
 pub mod exchange;
+pub mod plan;
 pub mod relay;
 pub mod upstream;

@@ -3,16 +3,17 @@
 //! A request loads one `Arc<Serving>` once. [`ServingStore::install`] swaps in the next one; endpoints and
 //! counters that both know carry over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use sluice_config::Snapshot;
-use sluice_config::snapshot::Route;
+use sluice_config::snapshot::{ModelServer, Route};
 
 use crate::endpoints::{InFlightGuard, Member, Registry};
 use crate::filters::Chain;
+use crate::telemetry::metrics::{Metrics, NameKind, ServerMetrics};
 
 /// One generation of everything that requests read.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Pool {
     pub name: Arc<str>,
     /// Endpoints in configured order.
     pub members: Vec<Member>,
+    /// Its series.
+    pub metrics: Arc<ServerMetrics>,
 }
 
 /// Live side of a ModelRoute.
@@ -62,6 +65,7 @@ impl RouteState {
 pub struct ServingStore {
     current: ArcSwap<Serving>,
     chain: Arc<Chain>,
+    metrics: Arc<Metrics>,
     /// Only the source's thread locks it, once per change.
     carried: Mutex<Carried>,
 }
@@ -74,14 +78,14 @@ struct Carried {
 
 impl ServingStore {
     /// Nothing is routed until the first [`Self::install`].
-    pub fn new(chain: Arc<Chain>) -> Self {
+    pub fn new(chain: Arc<Chain>, metrics: Arc<Metrics>) -> Self {
         let empty = Serving {
             snapshot: Arc::default(),
             pools: Vec::new(),
             routes: Vec::new(),
             chain: Arc::clone(&chain),
         };
-        Self { current: ArcSwap::from_pointee(empty), chain, carried: Mutex::default() }
+        Self { current: ArcSwap::from_pointee(empty), chain, metrics, carried: Mutex::default() }
     }
 
     /// What a new request reads.
@@ -95,18 +99,42 @@ impl ServingStore {
         let pools = snapshot
             .servers
             .iter()
-            .map(|server| Pool {
-                name: format!("{}/{}", server.namespace, server.name).into(),
-                members: carried.endpoints.members(server),
-            })
+            .map(|server| self.pool(&mut carried, server))
             .collect();
         let routes =
             snapshot.routes.iter().map(|route| self.route_state(&mut carried, route)).collect();
         let chain = Arc::clone(&self.chain);
-        let previous = self.current.swap(Arc::new(Serving { snapshot, pools, routes, chain }));
-        drop(previous);
+        self.forget_old_series(&snapshot);
+        drop(self.current.swap(Arc::new(Serving { snapshot, pools, routes, chain })));
         carried.endpoints.sweep();
         carried.routes.retain(|_, counter| counter.strong_count() > 0);
+    }
+
+    /// Metrics speak only of names that are configured.
+    fn forget_old_series(&self, snapshot: &Snapshot) {
+        let routes: HashSet<String> = snapshot
+            .routes
+            .iter()
+            .map(|route| format!("{}/{}", route.namespace, route.name))
+            .collect();
+        let servers: HashSet<String> = snapshot
+            .servers
+            .iter()
+            .map(|server| format!("{}/{}", server.namespace, server.name))
+            .collect();
+        self.metrics.retain(|kind, name| match kind {
+            NameKind::Model => {
+                snapshot.by_model.contains_key(name) || snapshot.by_lora.contains_key(name)
+            }
+            NameKind::Route => routes.contains(name),
+            NameKind::Server => servers.contains(name),
+        });
+    }
+
+    fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
+        let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
+        let members = carried.endpoints.members(server);
+        Pool { members, metrics: self.metrics.server(&name), name }
     }
 
     fn route_state(&self, carried: &mut Carried, route: &Route) -> RouteState {

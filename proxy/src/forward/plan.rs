@@ -91,6 +91,11 @@ impl<'a> Plan<'a> {
         Self { serving, targets, filtered: None, current: None }
     }
 
+    /// No target takes part.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
     /// The endpoints as filters see them.
     pub fn candidates(&self) -> Candidates {
         use crate::filters::{Candidate, TargetView};
@@ -133,21 +138,34 @@ impl<'a> Plan<'a> {
         now: Duration,
         random: &mut SmallRng,
     ) -> Option<Choice> {
+        let choice = self.peek(policy, request, now, random)?;
+        let target = self.current?;
+        self.targets[target].tried[choice.member] = true;
+        if !choice.healthy {
+            let pool = &self.serving.pools[choice.server];
+            pool.members[choice.member].endpoint.health.begin_probe(now);
+        }
+        Some(choice)
+    }
+
+    /// The endpoint that [`Self::next`] would try, without taking it; draws the target.
+    pub fn peek(
+        &mut self,
+        policy: &dyn Policy,
+        request: &RequestView<'_>,
+        now: Duration,
+        random: &mut SmallRng,
+    ) -> Option<Choice> {
         let demands = [Demand::UntriedAndHealthy, Demand::Untried, Demand::Any];
         let (demand, target) = demands
             .into_iter()
             .find_map(|demand| Some((demand, self.draw_target(demand, now, random)?)))?;
         self.current = Some(target);
         let best = *self.rank(target, demand, policy, request, now, random).first()?;
-        let chosen = &mut self.targets[target];
-        chosen.tried[best.index] = true;
-        let server = chosen.server;
+        let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[best.index].endpoint.health;
-        let admission = health.admission(now);
-        if admission != Admission::Healthy {
-            health.begin_probe(now);
-        }
-        Some(Choice { server, member: best.index, healthy: admission == Admission::Healthy })
+        let healthy = health.admission(now) == Admission::Healthy;
+        Some(Choice { server, member: best.index, healthy })
     }
 
     /// Every endpoint with its place and the reason for it; changes nothing.

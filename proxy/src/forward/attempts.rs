@@ -1,0 +1,331 @@
+//! Attempts: one request tried at one endpoint after another, until one answers or no retry is allowed.
+//!
+//! What may be tried again: a connection that could not be made or broke before any answer, no answer in time,
+//! 502, 503, 504, and 429 where configured. Never a 4xx else, never after the first byte went to the client.
+//! A kept connection that turns out closed is replaced by a fresh one to the same endpoint, once, as part of the
+//! same attempt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use sluice_config::bootstrap::RetryConfig;
+use sluice_config::snapshot::TrafficPolicy;
+
+use super::budget::RetryBudget;
+use super::exchange::{EngineError, Upstream};
+use super::plan::{Choice, Plan};
+use super::upstream::{Connector, PingoraUpstream};
+use crate::endpoints::{Endpoint, InFlightGuard};
+use crate::error::RequestError;
+use crate::filters::{Flow, Hooks, LocalReply, Stream as FilterStream};
+use crate::http::{RequestHead, ResponseHead};
+use crate::schedule::{Policy, RequestView};
+use crate::serving::{Pool, Serving};
+use crate::telemetry::metrics::{AttemptReason, GaugeGuard, Metrics};
+
+/// What all requests share.
+pub struct Attempts<'a> {
+    /// Connections.
+    pub connector: &'a Connector,
+    /// Scheduling.
+    pub policy: &'a dyn Policy,
+    /// Bound on retries.
+    pub budget: &'a RetryBudget,
+    /// Defaults for what a ModelServer does not set.
+    pub retry: &'a RetryConfig,
+    /// Default for a ModelServer without `trafficPolicy.timeout`.
+    pub first_byte: Duration,
+    /// The fixed point that health and budget count from.
+    pub origin: Instant,
+    /// Counters.
+    pub metrics: &'a Metrics,
+}
+
+/// What one request brings.
+pub struct Job<'a> {
+    /// Configuration in force for it.
+    pub serving: &'a Serving,
+    /// Head for the engine.
+    pub head: &'a RequestHead,
+    /// For the policy.
+    pub view: RequestView<'a>,
+    /// End of the whole request.
+    pub deadline: Instant,
+    /// Its filters.
+    pub filters: &'a mut FilterStream,
+    /// Body for a server (index into the snapshot's servers): edits differ by target.
+    pub body: &'a (dyn Fn(usize) -> Bytes + Sync),
+}
+
+/// An engine's answer, its head read, and what ends when it has been delivered.
+pub struct Answer {
+    /// The exchange.
+    pub upstream: PingoraUpstream,
+    /// The response's head.
+    pub head: ResponseHead,
+    /// Index into the serving's pools.
+    pub server: usize,
+    /// Who answered.
+    pub endpoint: Arc<Endpoint>,
+    in_flight: (InFlightGuard, GaugeGuard),
+}
+
+/// What is known of the attempts, whether or not one succeeded.
+#[derive(Debug, Default)]
+pub struct AttemptLog {
+    /// Attempts made.
+    pub count: u32,
+    /// Endpoint of the first.
+    pub first: Option<Arc<str>>,
+    /// Endpoint of the last.
+    pub last: Option<Arc<str>>,
+    /// Server of the last: index into the serving's pools.
+    pub server: Option<usize>,
+    /// Status of the last engine that answered.
+    pub status: Option<u16>,
+}
+
+/// Why there is no answer.
+pub enum NoAnswer {
+    /// The gateway answers.
+    Error(RequestError),
+    /// A filter answers.
+    Reply(LocalReply),
+}
+
+/// How one attempt ended that may be followed by another.
+enum Failure {
+    Engine(EngineError),
+    Timeout(Duration),
+    /// The engine answered, but asks for another endpoint by its status.
+    Status(Box<Answer>),
+}
+
+impl Answer {
+    /// Gives the connection back (or closes it), and settles the counts.
+    pub async fn release(self, connector: &Connector) {
+        connector.release(&self.endpoint.link, self.upstream).await;
+        drop(self.in_flight);
+    }
+}
+
+impl Failure {
+    fn reason(&self) -> AttemptReason {
+        match self {
+            Self::Engine(EngineError::Connect(_)) => AttemptReason::Connect,
+            Self::Engine(EngineError::Stale(_)) => AttemptReason::Stale,
+            Self::Engine(EngineError::Lost(_)) => AttemptReason::Reset,
+            Self::Engine(EngineError::Invalid(_)) => AttemptReason::Protocol,
+            Self::Timeout(_) => AttemptReason::Timeout,
+            Self::Status(answer) if answer.head.status.as_u16() == 429 => AttemptReason::Status429,
+            Self::Status(_) => AttemptReason::Status5xx,
+        }
+    }
+
+    /// The connection is at fault, not the work: moving on to a healthy endpoint adds no load anywhere.
+    fn is_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::Connect(_) | EngineError::Stale(_) | EngineError::Lost(_))
+        )
+    }
+
+    /// No further attempt follows: what the client gets.
+    fn conclude(self, attempts: u32) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Error(match self {
+            Self::Status(answer) => return Ok(*answer),
+            Self::Timeout(timeout) => RequestError::EngineTimeout { timeout },
+            Self::Engine(EngineError::Connect(cause)) => {
+                RequestError::EngineUnreachable { attempts, cause }
+            }
+            Self::Engine(error) => {
+                RequestError::EngineBroken { attempts, cause: error.to_string() }
+            }
+        }))
+    }
+}
+
+impl Attempts<'_> {
+    /// Tries until an engine answers or no retry is allowed. May be dropped at any point: the engine is then
+    /// told by its closed connection, and all counts are settled.
+    pub async fn run(
+        &self,
+        job: &mut Job<'_>,
+        plan: &mut Plan<'_>,
+        log: &mut AttemptLog,
+        random: &mut SmallRng,
+    ) -> Result<Answer, NoAnswer> {
+        self.budget.request(self.origin.elapsed());
+        let mut failed: Option<Failure> = None;
+        loop {
+            let next = plan.next(self.policy, &job.view, self.origin.elapsed(), random);
+            let choice = match (next, failed) {
+                (Some(choice), None) => choice,
+                (None, None) => {
+                    let model = job.view.model.to_owned();
+                    return Err(NoAnswer::Error(RequestError::NoEndpoint { model }));
+                }
+                (Some(choice), Some(failure)) => {
+                    let policy = &job.serving.snapshot.servers[choice.server].policy;
+                    if !self.may_retry(&failure, &choice, policy, log.count) {
+                        return failure.conclude(log.count);
+                    }
+                    let connection = failure.is_connection();
+                    drop(failure);
+                    if !connection {
+                        self.pause(policy, job.deadline).await;
+                    }
+                    choice
+                }
+                (None, Some(failure)) => return failure.conclude(log.count),
+            };
+            match self.attempt(job, choice, log).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+    }
+
+    fn may_retry(
+        &self,
+        failure: &Failure,
+        next: &Choice,
+        policy: &TrafficPolicy,
+        attempts: u32,
+    ) -> bool {
+        if attempts > policy.retry_attempts.unwrap_or(self.retry.attempts) {
+            return false;
+        }
+        if failure.is_connection() && next.healthy {
+            return true;
+        }
+        let room = self.budget.try_retry(self.origin.elapsed());
+        if !room {
+            self.metrics.retry_budget_exhausted.inc();
+        }
+        room
+    }
+
+    async fn pause(&self, policy: &TrafficPolicy, deadline: Instant) {
+        let interval = policy.retry_interval.unwrap_or(self.retry.interval.into());
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::time::sleep(interval.min(left)).await;
+    }
+
+    /// One attempt. The outer error ends the request; the inner one may be followed by another attempt.
+    async fn attempt(
+        &self,
+        job: &mut Job<'_>,
+        choice: Choice,
+        log: &mut AttemptLog,
+    ) -> Result<Result<Answer, Failure>, NoAnswer> {
+        let pool = &job.serving.pools[choice.server];
+        let endpoint = Arc::clone(&pool.members[choice.member].endpoint);
+        log.count += 1;
+        log.first.get_or_insert_with(|| endpoint.address.clone());
+        log.last = Some(endpoint.address.clone());
+        log.server = Some(choice.server);
+        let in_flight = (endpoint.reserve(), pool.metrics.in_flight());
+        // Counts as cancelled if this future is dropped.
+        let mut outcome = OutcomeGuard { pool, reason: AttemptReason::Cancelled };
+        let edited = attempt_head(job, &endpoint.address)?;
+        let head = edited.as_ref().unwrap_or(job.head);
+        let policy = &job.serving.snapshot.servers[choice.server].policy;
+        let limit = policy
+            .first_byte_timeout
+            .unwrap_or(self.first_byte)
+            .min(job.deadline.saturating_duration_since(Instant::now()));
+        let body = (job.body)(choice.server);
+        let exchange = self.exchange(pool, &endpoint, head, &body);
+        let answered = tokio::time::timeout(limit, exchange).await;
+        let failure = match answered {
+            Ok(Ok((upstream, head))) => {
+                endpoint.health.answered();
+                log.status = Some(head.status.as_u16());
+                let answer = Answer { upstream, head, server: choice.server, endpoint, in_flight };
+                if !self.asks_for_another(answer.head.status.as_u16()) {
+                    outcome.reason = AttemptReason::Ok;
+                    return Ok(Ok(answer));
+                }
+                Failure::Status(Box::new(answer))
+            }
+            Ok(Err(error)) => {
+                self.note_health(&endpoint, &error);
+                Failure::Engine(error)
+            }
+            Err(_) => Failure::Timeout(limit),
+        };
+        outcome.reason = failure.reason();
+        Ok(Err(failure))
+    }
+
+    /// Sends and reads the head; a kept connection that turns out closed is replaced once.
+    async fn exchange(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        head: &RequestHead,
+        body: &Bytes,
+    ) -> Result<(PingoraUpstream, ResponseHead), EngineError> {
+        match self.exchange_once(pool, endpoint, head, body, false).await {
+            Err(EngineError::Stale(_)) => {
+                pool.metrics.attempt(AttemptReason::Stale);
+                self.exchange_once(pool, endpoint, head, body, true).await
+            }
+            other => other,
+        }
+    }
+
+    async fn exchange_once(
+        &self,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        head: &RequestHead,
+        body: &Bytes,
+        fresh: bool,
+    ) -> Result<(PingoraUpstream, ResponseHead), EngineError> {
+        let mut upstream = self.connector.send(&endpoint.link, head, body, fresh).await?;
+        pool.metrics.connection(upstream.reused());
+        let head = upstream.head().await?;
+        Ok((upstream, head))
+    }
+
+    fn note_health(&self, endpoint: &Endpoint, error: &EngineError) {
+        let now = self.origin.elapsed();
+        match error {
+            EngineError::Connect(_) => endpoint.health.unreachable(now),
+            EngineError::Lost(_) | EngineError::Stale(_) => endpoint.health.lost(now),
+            EngineError::Invalid(_) => {}
+        }
+    }
+
+    fn asks_for_another(&self, status: u16) -> bool {
+        matches!(status, 502..=504) || (status == 429 && self.retry.on_429)
+    }
+}
+
+/// The head with what filters did for this attempt; `None` when no filter looks.
+fn attempt_head(job: &mut Job<'_>, address: &str) -> Result<Option<RequestHead>, NoAnswer> {
+    if !job.filters.wants(Hooks::ATTEMPT) {
+        return Ok(None);
+    }
+    let mut head = job.head.clone();
+    match job.filters.attempt(&mut head, address) {
+        Flow::Next => Ok(Some(head)),
+        Flow::Reply(reply) => Err(NoAnswer::Reply(reply)),
+    }
+}
+
+/// Counts how an attempt ended, whichever way it does.
+struct OutcomeGuard<'a> {
+    pool: &'a Pool,
+    reason: AttemptReason,
+}
+
+impl Drop for OutcomeGuard<'_> {
+    fn drop(&mut self) {
+        self.pool.metrics.attempt(self.reason);
+    }
+}

@@ -1,0 +1,384 @@
+//! An inference request: body, route, attempts, and the answer back.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{self, HeaderMap};
+use http::HeaderValue;
+use sluice_config::snapshot::Target;
+
+use super::body::{self, Body, ReadError};
+use super::request::{Request, flow};
+use super::{Gateway, Halt, surface};
+use crate::endpoints::InFlightGuard;
+use crate::error::RequestError;
+use crate::filters::{BodyView, End, Hooks, ResponseFlow};
+use crate::forward::attempts::{Answer, AttemptLog, Job, NoAnswer};
+use crate::forward::exchange::Downstream;
+use crate::forward::plan::Plan;
+use crate::forward::relay::{self, RelayEnd, RelayOptions, RelayReport};
+use crate::http::ResponseHead;
+use crate::http::identity::REQUEST_ID;
+use crate::limits::ByteGuard;
+use crate::route::{self, Matched};
+use crate::schedule::RequestView;
+use crate::serving::Serving;
+
+/// Serves one inference request.
+pub(super) async fn serve<D: Downstream>(
+    gateway: &Gateway,
+    client: &mut D,
+    request: &mut Request,
+) -> Result<(), Halt> {
+    let (body, held) = read_body(gateway, client, request).await?;
+    // The request's own reference, so that what is borrowed from it outlives changes to `request`.
+    let serving = Arc::clone(&request.serving);
+    let (body, matched) = route_request(request, &serving, body).await?;
+    let _route = note_route(request, &serving, &matched);
+    let ask_usage = asks_usage(request, &body);
+    let (answer, log) =
+        dispatch(gateway, client, request, &serving, &matched, &body, ask_usage).await?;
+    // The body is with the engine: what it holds of the budget is free again.
+    let prompt_bytes = body.facts().map_or(0, |facts| facts.prompt_bytes);
+    drop((body, held));
+    note_attempts(request, &serving, &log);
+    deliver(gateway, client, request, &serving, answer, ask_usage, prompt_bytes).await
+}
+
+async fn read_body<D: Downstream>(
+    gateway: &Gateway,
+    client: &mut D,
+    request: &mut Request,
+) -> Result<(Body, ByteGuard), Halt> {
+    let limit = gateway.config.limits.body_bytes;
+    let patience = gateway.config.timeouts.client_read.into();
+    let read = body::read(client, &request.head.headers, limit, &gateway.bodies, patience).await;
+    gateway.metrics.body_budget_bytes.set(i64::try_from(gateway.bodies.used()).unwrap_or(i64::MAX));
+    let (bytes, held) = read.map_err(|error| match error {
+        ReadError::Refused(error) => Halt::Error(error),
+        ReadError::Gone => Halt::ClientGone,
+    })?;
+    request.body_read = true;
+    request.record.request_bytes = bytes.len() as u64;
+    let body = Body::parse(&request.head.headers, bytes)?;
+    request.record.stream = body.stream();
+    request.record.model = Some(body.model.clone());
+    Ok((body, held))
+}
+
+/// Finds the rule, and lets the route's filters see the body. A body they replaced is read and routed anew.
+async fn route_request<'a>(
+    request: &mut Request,
+    serving: &'a Serving,
+    mut body: Body,
+) -> Result<(Body, Matched<'a>), Halt> {
+    let mut matched = resolve(request, serving, &body)?;
+    let chain = &serving.routes[matched.route_index].chain;
+    flow(request.filters.enter_route(chain, &mut request.head).await)?;
+    flow(request.filters.request_body(&mut request.head, &view(&body)).await)?;
+    let edits = request.filters.take_edits();
+    if let Some(bytes) = edits.body {
+        body = Body::parse(&request.head.headers, bytes)?;
+        matched = resolve(request, serving, &body)?;
+    }
+    if let Some(limit) = edits.max_tokens {
+        let bytes = body.clamped(limit);
+        body = Body::parse(&request.head.headers, bytes)?;
+    }
+    Ok((body, matched))
+}
+
+fn resolve<'a>(
+    request: &mut Request,
+    serving: &'a Serving,
+    body: &Body,
+) -> Result<Matched<'a>, RequestError> {
+    let path = request.head.uri.path();
+    route::resolve(&serving.snapshot, &body.model, path, &request.head.headers)
+        .ok_or_else(|| RequestError::RouteNotFound { model: body.model.clone() })
+}
+
+fn view(body: &Body) -> BodyView<'_> {
+    let facts = body.facts();
+    BodyView {
+        bytes: &body.bytes,
+        model: &body.model,
+        prompt_bytes: facts.map_or(0, |facts| facts.prompt_bytes),
+        max_tokens: facts.and_then(|facts| facts.max_tokens.as_ref()).map(|max| max.value),
+        stream: body.stream(),
+        user: facts.and_then(|facts| facts.user.as_deref()),
+        session: facts.and_then(|facts| facts.session.as_deref()),
+    }
+}
+
+/// Usage is needed of every stream; where the client did not ask, the gateway does, and keeps the answer.
+fn asks_usage(request: &Request, body: &Body) -> bool {
+    body.stream()
+        && surface::knows_stream_options(request.head.uri.path())
+        && body.facts().is_some_and(|facts| !facts.includes_usage())
+}
+
+fn note_route(request: &mut Request, serving: &Serving, matched: &Matched<'_>) -> InFlightGuard {
+    let route = &serving.routes[matched.route_index];
+    request.record.known_model = true;
+    request.record.route = Some(route.name.clone());
+    route.reserve()
+}
+
+fn note_attempts(request: &mut Request, serving: &Serving, log: &AttemptLog) {
+    let record = &mut request.record;
+    record.attempts = log.count;
+    record.first_endpoint.clone_from(&log.first);
+    record.endpoint.clone_from(&log.last);
+    record.upstream_status = log.status;
+    record.server = log.server.map(|server| serving.pools[server].name.clone());
+}
+
+/// Gets an engine's answer, or says why there is none. A client that leaves meanwhile ends it at once.
+async fn dispatch<D: Downstream>(
+    gateway: &Gateway,
+    client: &mut D,
+    request: &mut Request,
+    serving: &Serving,
+    matched: &Matched<'_>,
+    body: &Body,
+    ask_usage: bool,
+) -> Result<(Answer, AttemptLog), Halt> {
+    let mut plan = plan(gateway, request, serving, matched)?;
+    request.record.request_processing = Some(request.started.elapsed());
+    let rename = |server: usize| {
+        let model = serving.snapshot.servers[server].model.as_deref();
+        model.filter(|model| !matched.lora && *model != body.model)
+    };
+    let edited = |server: usize| body.edited(rename(server), ask_usage);
+    let mut job = Job {
+        serving,
+        head: &request.head,
+        view: request_view(body),
+        deadline: request.deadline,
+        filters: &mut request.filters,
+        body: &edited,
+    };
+    let attempts = gateway.attempts();
+    let mut log = AttemptLog::default();
+    let answered = tokio::select! {
+        biased;
+        answered = attempts.run(&mut job, &mut plan, &mut log, &mut request.random) => Some(answered),
+        () = client.gone() => None,
+    };
+    request.record.upstream_model =
+        log.server.map(|server| rename(server).unwrap_or(&body.model).to_owned());
+    let failed = match answered {
+        Some(Ok(answer)) => return Ok((answer, log)),
+        Some(Err(NoAnswer::Error(error))) => Halt::Error(error),
+        Some(Err(NoAnswer::Reply(reply))) => Halt::Reply(reply),
+        None => Halt::ClientGone,
+    };
+    note_attempts(request, serving, &log);
+    Err(failed)
+}
+
+/// What the scheduler may know of a request.
+pub(super) fn request_view(body: &Body) -> RequestView<'_> {
+    let facts = body.facts();
+    RequestView {
+        model: &body.model,
+        prompt_bytes: facts.map_or(0, |facts| facts.prompt_bytes),
+        session: facts.and_then(|facts| facts.session.as_deref()),
+    }
+}
+
+/// The rule's targets and endpoints, as filters leave them.
+pub(super) fn plan<'a>(
+    gateway: &Gateway,
+    request: &mut Request,
+    serving: &'a Serving,
+    matched: &Matched<'_>,
+) -> Result<Plan<'a>, Halt> {
+    let servers = matched.rule.targets.iter().filter_map(|weighted| match weighted.target {
+        Target::Server(server) => Some((server, weighted.weight)),
+        Target::External(_) => None,
+    });
+    let mut plan = Plan::new(serving, servers);
+    if plan.is_empty() {
+        let model = request.record.model.clone().unwrap_or_default();
+        return Err(RequestError::ExternalTarget { model }.into());
+    }
+    if request.filters.wants(Hooks::CANDIDATES) {
+        let mut candidates = plan.candidates();
+        flow(request.filters.candidates(&request.head, &mut candidates))?;
+        plan.apply(candidates);
+    }
+    for server in plan.skipped(gateway.now()) {
+        serving.pools[server].metrics.skip();
+    }
+    Ok(plan)
+}
+
+/// Sends the answer on: its head through the filters, then its body as it comes.
+async fn deliver<D: Downstream>(
+    gateway: &Gateway,
+    client: &mut D,
+    request: &mut Request,
+    serving: &Serving,
+    mut answer: Answer,
+    ask_usage: bool,
+    prompt_bytes: usize,
+) -> Result<(), Halt> {
+    let mut head = std::mem::replace(
+        &mut answer.head,
+        ResponseHead { status: http::StatusCode::OK, headers: HeaderMap::new() },
+    );
+    let options = relay_options(gateway, request, serving, &answer, &head, ask_usage);
+    if let ResponseFlow::Replace(content) = request.filters.response_head(&mut head).await {
+        answer.release(&gateway.connector).await;
+        return Err(Halt::Reply(crate::filters::LocalReply {
+            status: head.status,
+            headers: head.headers,
+            body: content,
+        }));
+    }
+    if options.withhold_usage || request.filters.wants(Hooks::RESPONSE_CHUNK) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    head.headers.insert(REQUEST_ID, request.id.clone());
+    request.record.status = head.status.as_u16();
+    let dispatched = request.record.request_processing.unwrap_or_default();
+    if client.start(head).await.is_err() {
+        request.end = End::ClientGone;
+        return Ok(());
+    }
+    let series = gateway.metrics.handles(
+        request.record.route.as_deref(),
+        request.record.server.as_deref(),
+        request.record.model.as_deref(),
+    );
+    let (end, report) = relay::relay(
+        client,
+        &mut answer.upstream,
+        &mut request.filters,
+        options,
+        |gap| {
+            if options.events {
+                series.observe_gap(gap);
+            }
+        },
+    )
+    .await;
+    note_report(request, &report, options.events, prompt_bytes);
+    let processed = report.last_byte.map_or_else(|| request.started.elapsed(), |at| {
+        at.saturating_duration_since(request.started)
+    });
+    request.record.upstream_processing = Some(processed.saturating_sub(dispatched));
+    finish(client, request, end, &report, options.events).await;
+    answer.release(&gateway.connector).await;
+    request.record.response_processing = Some(request.started.elapsed().saturating_sub(processed));
+    Ok(())
+}
+
+fn relay_options(
+    gateway: &Gateway,
+    request: &Request,
+    serving: &Serving,
+    answer: &Answer,
+    head: &ResponseHead,
+    ask_usage: bool,
+) -> RelayOptions {
+    let events = is_event_stream(&head.headers);
+    let policy = &serving.snapshot.servers[answer.server].policy;
+    let total = policy.total_timeout.map(|total| request.started + total);
+    RelayOptions {
+        idle_timeout: policy
+            .stream_idle_timeout
+            .unwrap_or(gateway.config.timeouts.stream_idle.into()),
+        deadline: total.map_or(request.deadline, |total| total.min(request.deadline)),
+        events,
+        withhold_usage: ask_usage && events,
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .is_some_and(|kind| kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Tokens as the engine told them, else estimated: four bytes of prompt a token, one token an event.
+fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt_bytes: usize) {
+    let record = &mut request.record;
+    record.response_bytes = report.bytes;
+    record.gaps = report.gaps;
+    let first = report.first_byte.map(|at: Instant| at.saturating_duration_since(request.started));
+    record.ttft = first.filter(|_| events);
+    if let Some(usage) = &report.usage {
+        record.input_tokens = Some(usage.prompt_tokens);
+        record.output_tokens = Some(usage.completion_tokens);
+        record.cached_tokens = usage.cached_tokens;
+    } else if record.status < 400 {
+        record.tokens_estimated = true;
+        record.input_tokens = Some(prompt_bytes.div_ceil(4) as u64);
+        record.output_tokens = Some(report.events);
+    }
+}
+
+/// Whole answers end by themselves. A broken stream ends with an error event, any other broken answer visibly.
+async fn finish<D: Downstream>(
+    client: &mut D,
+    request: &mut Request,
+    end: RelayEnd,
+    report: &RelayReport,
+    events: bool,
+) {
+    let attempts = request.record.attempts;
+    let error = match end {
+        RelayEnd::Complete => {
+            request.end = End::Completed;
+            return;
+        }
+        RelayEnd::ClientGone | RelayEnd::ClientSlow => {
+            request.end = End::ClientGone;
+            request.record.error_origin = Some("client");
+            client.abort().await;
+            return;
+        }
+        RelayEnd::Broken(error) => {
+            RequestError::EngineBroken { attempts, cause: error.to_string() }
+        }
+        RelayEnd::Timeout(timeout) => RequestError::EngineTimeout { timeout },
+        RelayEnd::Filter => RequestError::Internal("a filter stopped the answer".into()),
+    };
+    request.end = End::EngineFailed;
+    request.note(&error);
+    client.close_after_response();
+    if !events {
+        client.abort().await;
+        return;
+    }
+    let mut event = if report.between_events { Vec::new() } else { b"\n\n".to_vec() };
+    event.extend_from_slice(&error.sse_event());
+    let told = client.write(event.into()).await;
+    if told.is_err() || client.finish().await.is_err() {
+        client.abort().await;
+    }
+}
+
+/// Also for `/debug/explain`, which has no client.
+pub(super) async fn route_for_explain<'a>(
+    request: &mut Request,
+    serving: &'a Serving,
+    body: Body,
+) -> Result<(Body, Matched<'a>), Halt> {
+    request.record.model = Some(body.model.clone());
+    request.enter_filters().await?;
+    route_request(request, serving, body).await
+}
+
+/// A halt in words, for `/debug/explain`.
+pub(super) fn halt_in_words(halt: &Halt) -> String {
+    match halt {
+        Halt::Error(error) => error.to_string(),
+        Halt::Reply(reply) => format!("a filter answers with status {}", reply.status),
+        Halt::ClientGone => "the client is gone".into(),
+    }
+}
