@@ -5,4 +5,7 @@
 //! Not for: what a document means once references are resolved (that is `sluice-config`), and no
 //! Kubernetes client.
 
+pub mod duration;
+pub mod manifest;
 pub mod networking;
+mod structural;

@@ -1,5 +1,14 @@
 //! Group `networking.serving.volcano.sh/v1alpha1`: who is served where.
 
+#![expect(
+    unreachable_pub,
+    reason = "the schema derive copies each struct, `pub` and all, into a function"
+)]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of one type are no duplicates"
+)]
+
 mod external_model_provider;
 mod model_route;
 mod model_server;

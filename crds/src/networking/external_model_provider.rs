@@ -4,20 +4,34 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::SecretKeySelector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A hosted model API and how to authenticate to it.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "networking.serving.volcano.sh",
     version = "v1alpha1",
     kind = "ExternalModelProvider",
     namespaced,
+    doc = "A model served by someone else's API, and how to authenticate to it.",
     status = "ExternalModelProviderStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.providerType"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.baseURL"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
+#[schemars(transform = crate::structural::plain)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalModelProviderSpec {
     /// Protocol family.
@@ -25,23 +39,33 @@ pub struct ExternalModelProviderSpec {
     pub provider_type: ProviderType,
     /// Overwrites `model` in forwarded bodies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub model: Option<String>,
     /// `https://` URL without user, query and fragment.
     #[serde(rename = "baseURL")]
+    #[schemars(length(min = 1), regex(pattern = "^https://.+"))]
+    #[x_kube(
+        validation = Rule::new("!self.matches('^https://[^/]*@') && !self.matches('[?#]')")
+            .message("baseURL must have no user, query or fragment")
+    )]
     pub base_url: String,
     /// Accept any certificate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub insecure_skip_verify: bool,
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<ProviderAuth>,
-    /// Headers added to every request.
+    /// Headers added to every request. Names the gateway sets itself are refused when it loads the
+    /// provider: no rule here can bound the cost of looking at every key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("additionalProperties" = { "type": "string", "pattern": "^[^\\r\\n]*$" }))]
     pub headers: BTreeMap<String, String>,
 }
 
 /// Observed state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = crate::structural::plain)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalModelProviderStatus {
     /// Generation the conditions speak of.
@@ -62,7 +86,13 @@ pub enum ProviderType {
 }
 
 /// How the credential is sent, and where it is kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!has(self.secretRef.optional) || !self.secretRef.optional")
+        .message("secretRef.optional must be false or unset"),
+    validation = Rule::new("self.secretRef.name != '' && self.secretRef.key != ''")
+        .message("secretRef.name and secretRef.key must be set")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderAuth {
     /// Default: Bearer for OpenAI, APIKey for Anthropic.

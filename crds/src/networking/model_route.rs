@@ -2,34 +2,65 @@
 
 use std::collections::BTreeMap;
 
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Routes requests for a model (or LoRA adapters) by rules to weighted targets.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "networking.serving.volcano.sh",
     version = "v1alpha1",
     kind = "ModelRoute",
     namespaced,
+    doc = "Routes requests for a model (or its LoRA adapters) by rules to weighted targets.",
     status = "ModelRouteStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.modelName"),
+    printcolumn(
+        name = "Adapters",
+        type_ = "string",
+        json_path = ".spec.loraAdapters",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.modelName) && self.modelName != '') || \
+         (has(self.loraAdapters) && size(self.loraAdapters) > 0)"
+    )
+    .message("modelName and loraAdapters cannot both be empty"),
+    validation = Rule::new(
+        "!has(self.loraAdapters) || size(self.loraAdapters) == 0 || \
+         self.rules.all(rule, rule.targetModels.all(target, \
+         !has(target.externalModelProviderName)))"
+    )
+    .message("a route with loraAdapters cannot target an externalModelProviderName")
+)]
+#[schemars(transform = crate::structural::plain)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelRouteSpec {
     /// Model name that clients send in `model`. Immutable.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("modelName is immutable"))]
     pub model_name: String,
     /// LoRA adapter names served by this route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 1)))]
     pub lora_adapters: Vec<String>,
     /// Gateways this route binds to (Gateway API ParentReference).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parent_refs: Vec<ParentReference>,
     /// First matching rule wins.
-    pub rules: Vec<Rule>,
+    // `self::` because the schema derive brings kube's own `Rule` (a CEL rule) into scope.
+    #[schemars(length(max = 16))]
+    pub rules: Vec<self::Rule>,
     /// Token budget of the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
@@ -48,25 +79,37 @@ pub struct ModelRouteStatus {}
 pub struct ParentReference {
     /// Group of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), extend("default" = "gateway.networking.k8s.io"))]
     pub group: Option<String>,
     /// Kind of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), extend("default" = "Gateway"))]
     pub kind: Option<String>,
     /// Namespace of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
     /// Name of the parent.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Listener of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
     /// Port of the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
 }
 
 /// One rule: a match and its weighted targets.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new(
+        "self.targetModels.exists(target, !has(target.weight) || target.weight > 0)"
+    )
+    .message("the weights of a rule's targetModels cannot all be 0")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Label only.
@@ -76,6 +119,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_match: Option<ModelMatch>,
     /// Weighted targets.
+    #[schemars(length(min = 1, max = 16))]
     pub target_models: Vec<TargetModel>,
 }
 
@@ -122,17 +166,26 @@ pub struct StringMatch {
 pub const DEFAULT_WEIGHT: u32 = 100;
 
 /// One weighted target: exactly one of the two names is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.modelServerName) != has(self.externalModelProviderName)"
+    )
+    .message("exactly one of modelServerName and externalModelProviderName must be set")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetModel {
     /// ModelServer of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub model_server_name: Option<String>,
     /// ExternalModelProvider of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
     pub external_model_provider_name: Option<String>,
     /// Share of the rule's requests, relative to its other targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100), extend("default" = DEFAULT_WEIGHT, "format" = "int32"))]
     pub weight: Option<u32>,
 }
 
@@ -142,9 +195,11 @@ pub struct TargetModel {
 pub struct RateLimit {
     /// Prompt tokens per unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4294967295u32), extend("format" = "int64"))]
     pub input_tokens_per_unit: Option<u32>,
     /// Completion tokens per unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4294967295u32), extend("format" = "int64"))]
     pub output_tokens_per_unit: Option<u32>,
     /// Length of the window.
     #[serde(default)]
@@ -188,8 +243,10 @@ pub struct RedisConfig {
 pub struct FilterOverride {
     /// The filter does not run for this route.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub disabled: bool,
     /// Replaces (never merges with) the filter's `config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::structural::free_form")]
     pub config: Option<Value>,
 }

@@ -2,32 +2,61 @@
 
 use std::collections::BTreeMap;
 
-use kube::CustomResource;
 use kube::core::Duration;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A pool of inference endpoints and how to talk to them.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "networking.serving.volcano.sh",
     version = "v1alpha1",
     kind = "ModelServer",
     namespaced,
+    doc = "A pool of inference endpoints that serve one model, and how to talk to them.",
     status = "ModelServerStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Engine", type_ = "string", json_path = ".spec.inferenceEngine"),
+    printcolumn(
+        name = "Port",
+        type_ = "integer",
+        json_path = ".spec.workloadPort.port"
+    ),
+    printcolumn(
+        name = "Protocol",
+        type_ = "string",
+        json_path = ".spec.workloadPort.protocol"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.workloadSelector) || (has(self.endpoints) && size(self.endpoints) > 0)"
+    )
+    .message("workloadSelector is required unless endpoints are given"),
+    validation = Rule::new(
+        "has(self.workloadPort) || (has(self.endpoints) && size(self.endpoints) > 0)"
+    )
+    .message("workloadPort is required unless endpoints are given")
+)]
+#[schemars(transform = crate::structural::plain)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelServerSpec {
     /// Overwrites `model` in forwarded bodies, except on a LoRA hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub model: Option<String>,
     /// What runs behind the endpoints.
     pub inference_engine: InferenceEngine,
     /// Pods of the same namespace. May be absent when `endpoints` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_selector: Option<WorkloadSelector>,
-    /// Port the engine listens on.
+    /// Port the engine listens on. May be absent when `endpoints` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_port: Option<WorkloadPort>,
     /// Timeouts and retries.
@@ -68,6 +97,7 @@ pub enum InferenceEngine {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadSelector {
     /// Every label must be equal.
+    #[schemars(schema_with = "crate::structural::selecting_labels")]
     pub match_labels: BTreeMap<String, String>,
     /// Ties prefill and decode pods together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,10 +109,13 @@ pub struct WorkloadSelector {
 #[serde(rename_all = "camelCase")]
 pub struct PdGroup {
     /// Label key whose value names the group.
+    #[schemars(length(min = 1, max = 317))]
     pub group_key: String,
     /// Labels of prefill pods.
+    #[schemars(schema_with = "crate::structural::selecting_labels")]
     pub prefill_labels: BTreeMap<String, String>,
     /// Labels of decode pods.
+    #[schemars(schema_with = "crate::structural::selecting_labels")]
     pub decode_labels: BTreeMap<String, String>,
 }
 
@@ -90,12 +123,14 @@ pub struct PdGroup {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadPort {
     /// TCP port.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// `http` or `https`.
     #[serde(default)]
     pub protocol: Protocol,
     /// Sluice: speak HTTP/2 to the engine (prior knowledge with `http`, ALPN with `https`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub http2: bool,
 }
 
@@ -115,19 +150,31 @@ pub enum Protocol {
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
     /// From dial to response head, per attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::duration::deserialize_option"
+    )]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub timeout: Option<Duration>,
     /// Retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Sluice: longest silence between two reads of a response body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::duration::deserialize_option"
+    )]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub stream_idle_timeout: Option<Duration>,
     /// Sluice: whole request, all attempts and the body included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::duration::deserialize_option"
+    )]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub total_timeout: Option<Duration>,
 }
 
@@ -135,11 +182,16 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Most retries after the first attempt.
+    /// Most retries after the first attempt. Kthena lets it be absent, which means none.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
     pub attempts: i32,
     /// Pause between attempts.
-    #[serde(default = "default_retry_interval")]
-    #[schemars(with = "String")]
+    #[serde(
+        default = "default_retry_interval",
+        deserialize_with = "crate::duration::deserialize"
+    )]
+    #[schemars(schema_with = "crate::duration::schema")]
     pub retry_interval: Duration,
 }
 
@@ -171,8 +223,10 @@ pub enum KvConnectorType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StaticEndpoint {
     /// `host:port`; IPv6 in brackets.
+    #[schemars(regex(pattern = r"^(\[[^\[\]/\s]+\]|[^\[\]:/@\s]+):[0-9]{1,5}$"))]
     pub address: String,
     /// Labels, as a pod would carry them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::structural::labels")]
     pub labels: BTreeMap<String, String>,
 }
