@@ -5,6 +5,11 @@
 //! would look as if proxy compiled it too.
 //! Not for: development dependencies, which no product carries.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 

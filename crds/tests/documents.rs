@@ -2,6 +2,11 @@
 //!
 //! Not for: what an API server refuses (`structural.rs`, `rules.rs`).
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use std::time::Duration;
 
 use serde::Serialize;

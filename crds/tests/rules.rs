@@ -2,6 +2,11 @@
 //!
 //! Not for: what the plain schema refuses (`structural.rs`). The interpreter runs rules only.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use kube_cel::{ScopeContext, Validator, WarningKind, analyze_rule, compile_schema};
 use serde_json::{Value, json};
 use sluice_crds::manifest;

@@ -2,6 +2,11 @@
 //!
 //! Not for: whether a rule means what it should (`rules.rs` runs them), nor for the YAML's text.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use serde_json::{Value, json};
 use sluice_crds::manifest;
 
