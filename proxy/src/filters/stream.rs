@@ -212,14 +212,19 @@ impl Stream {
         ChunkStep::Pass
     }
 
-    /// Would any filter of this request still be called in this hook? Spares the driver building views for
-    /// nobody. Only [`Hooks::CANDIDATES`], [`Hooks::ATTEMPT`], [`Hooks::RESPONSE_HEAD`] and
-    /// [`Hooks::RESPONSE_CHUNK`] can be asked for, once the request phases are over.
+    /// Would any filter of this request be called in this hook? Spares the driver building views for nobody.
+    /// Asked after the request phases, about one hook that follows them; others are answered with `false`.
     pub fn wants(&self, hook: Hooks) -> bool {
-        let entries = self.chain.entries.iter();
-        entries
-            .zip(&self.slots)
-            .any(|(entry, slot)| slot.state == State::Active && entry.hooks().contains(hook))
+        let lists = &self.chain.lists;
+        let list = match hook {
+            Hooks::CANDIDATES => &lists.candidates,
+            Hooks::ATTEMPT => &lists.attempt,
+            Hooks::RESPONSE_HEAD => &lists.response_head,
+            Hooks::RESPONSE_CHUNK => &lists.response_chunk,
+            _ => return false,
+        };
+        list.iter()
+            .any(|index| self.slots[*index].state == State::Active)
     }
 
     /// Tells every opened filter how the request ended. Later calls do nothing.
