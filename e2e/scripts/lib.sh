@@ -1,10 +1,11 @@
+# shellcheck shell=bash disable=SC2034
 # What the scripts share: words to the user, free ports, and a Python that can install packages.
 # Sourced, never run. Not a place for anything only one script needs.
 
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 cache="$repository/.cache"
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; } # one line per argument
 fail() {
     printf 'error: %s\n' "$*" >&2
     exit 1

@@ -1,0 +1,73 @@
+# The commands of this repository. `make` lists them; recipes call scripts, so that each also runs by hand.
+# Every target closes with one line, `NAME: ok (12 s)` or `NAME: FAILED (exit 1, 12 s)`, and its exit status.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+scripts := e2e/scripts
+step = $(scripts)/step.sh $@
+# A cmake and a cargo-deny of our own, where the machine has none.
+export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
+# Exported by the test targets only: where it is set, the real-engine tests fail rather than skip.
+engines := $(CURDIR)/.cache/engines
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+
+## Run
+
+.PHONY: demo
+demo: tools ## two engines, the gateway, one streamed chat (ENGINE=sim: no Python; ONCE=1: then end)
+	@$(scripts)/demo.sh
+
+## Test
+
+.PHONY: test test-unit test-e2e test-real
+test: tools engines ## every test, on real engines too; what `make ci` runs
+	@$(step) env SLUICE_ENGINES=$(engines) $(scripts)/test.sh all
+test-unit: tools ## without the whole-product tests
+	@$(step) $(scripts)/test.sh unit
+test-e2e: tools ## whole-product tests on simulated engines
+	@$(step) $(scripts)/test.sh e2e
+test-real: tools engines ## whole-product tests on llama.cpp engines
+	@$(step) env SLUICE_ENGINES=$(engines) $(scripts)/test.sh real
+
+## Check
+
+.PHONY: fmt lint check-crds check-examples deny ci
+fmt: ## format the Rust code (CHECK=1: only look)
+	@$(step) cargo fmt --all $(if $(CHECK),-- --check)
+lint: tools ## clippy without warnings, scripts that parse, arrows between rooms
+	@$(step) $(scripts)/lint.sh
+check-crds: tools ## crds/yaml is what the types say
+	@$(step) cargo run --quiet --locked --package sluice-crds --bin crdgen -- --check
+check-examples: tools ## config/examples is accepted by the gateway
+	@$(step) $(scripts)/check-examples.sh
+deny: ## licences, banned crates, sources, advisories
+	@$(scripts)/fetch-tools.sh --deny
+	@$(step) $(scripts)/deny.sh
+ci: ## what a change must pass, on a bare machine too
+	@.ci/run
+
+## Measure (benches/README.md)
+
+.PHONY: bench bench-overhead bench-memory bench-syscalls
+bench: tools ## micro-benchmarks (criterion)
+	@$(step) cargo bench --locked --package sluice-benches
+bench-overhead: tools ## CPU per request beside haproxy and nginx (ROUNDS=3 SECS=2)
+	@$(step) benches/overhead/run.sh overhead
+bench-memory: tools ## memory of 10,000 idle streams (STREAMS=10000)
+	@$(step) benches/overhead/run.sh memory
+bench-syscalls: tools ## system calls per request, against a bound
+	@$(step) benches/overhead/run.sh syscalls
+
+## Fetch
+
+.PHONY: engines tools
+engines: ## llama.cpp, a small model and the OpenAI SDK into .cache/engines
+	@$(step) $(scripts)/fetch-engines.sh
+tools: ## cmake into .cache/tools, if the machine has none
+	@$(scripts)/fetch-tools.sh
