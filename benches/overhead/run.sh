@@ -12,7 +12,8 @@ install() {
     local missing=() program
     for program in "$@"; do command -v "${program%%:*}" >/dev/null || missing+=("${program##*:}"); done
     ((${#missing[@]} == 0)) && return
-    command -v apt-get >/dev/null && ((EUID == 0)) ||
+    command -v apt-get >/dev/null || fail "missing: ${missing[*]}; install them"
+    ((EUID == 0)) ||
         fail "missing: ${missing[*]}; install them (Debian, as root: apt-get install ${missing[*]})"
     say "bench: apt-get install ${missing[*]}"
     local policy=/usr/sbin/policy-rc.d ours=no failed=no
