@@ -72,7 +72,11 @@ pub struct Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([0, 0, 0, 0], 8080)), tls: None, h2c: true }
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            tls: None,
+            h2c: true,
+        }
     }
 }
 
@@ -96,7 +100,9 @@ pub struct AdminConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 15000)) }
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 15000)),
+        }
     }
 }
 
@@ -110,7 +116,9 @@ pub struct MetricsConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([0, 0, 0, 0], 9090)) }
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 9090)),
+        }
     }
 }
 
@@ -230,7 +238,12 @@ pub struct UpstreamConfig {
 
 impl Default for UpstreamConfig {
     fn default() -> Self {
-        Self { max_idle: 512, idle_timeout: seconds(4), ca_file: None, insecure_skip_verify: false }
+        Self {
+            max_idle: 512,
+            idle_timeout: seconds(4),
+            ca_file: None,
+            insecure_skip_verify: false,
+        }
     }
 }
 
@@ -250,7 +263,12 @@ pub struct AccessLogConfig {
 
 impl Default for AccessLogConfig {
     fn default() -> Self {
-        Self { enabled: true, format: AccessLogFormat::Json, output: "stdout".into(), queue: 8192 }
+        Self {
+            enabled: true,
+            format: AccessLogFormat::Json,
+            output: "stdout".into(),
+            queue: 8192,
+        }
     }
 }
 
@@ -278,7 +296,10 @@ pub struct SourceConfig {
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { routes: None, debounce: std::time::Duration::from_millis(100).into() }
+        Self {
+            routes: None,
+            debounce: std::time::Duration::from_millis(100).into(),
+        }
     }
 }
 
@@ -296,7 +317,10 @@ pub struct DrainConfig {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self { delay: seconds(5), timeout: seconds(300) }
+        Self {
+            delay: seconds(5),
+            timeout: seconds(300),
+        }
     }
 }
 

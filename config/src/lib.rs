@@ -5,7 +5,14 @@
 //! Not for: sockets, live endpoint state, or any Pingora type.
 
 pub mod bootstrap;
+mod filters;
+mod path;
+pub mod problem;
+mod shape;
 pub mod snapshot;
+mod yaml;
 
 pub use bootstrap::Bootstrap;
+pub use filters::{AnyFilter, FilterCheck, FilterSet};
+pub use problem::{Problem, Report, Severity};
 pub use snapshot::Snapshot;
