@@ -5,14 +5,23 @@
 //! Not for: sockets, live endpoint state, or any Pingora type.
 
 pub mod bootstrap;
+mod catalog;
+mod compile;
+mod document;
 mod filters;
+mod load;
 mod path;
 pub mod problem;
 mod shape;
 pub mod snapshot;
+mod validate;
 mod yaml;
 
 pub use bootstrap::Bootstrap;
+pub use catalog::{Catalog, Update};
+pub use compile::compile;
+pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
+pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity};
 pub use snapshot::Snapshot;

@@ -40,6 +40,13 @@ impl FieldPath {
         &self.0
     }
 
+    /// The rest of this path below `prefix`, if it is below it.
+    pub(crate) fn below(&self, prefix: &Self) -> Option<Self> {
+        self.0
+            .strip_prefix(prefix.0.as_slice())
+            .map(|rest| Self(rest.to_vec()))
+    }
+
     /// Is `other` this path, or somewhere below it?
     pub(crate) fn contains(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)

@@ -110,6 +110,10 @@ impl Finding {
         }
     }
 
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     pub(crate) fn warning(
         path: impl Into<FieldPath>,
         message: impl Into<String>,

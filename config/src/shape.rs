@@ -9,7 +9,7 @@ mod text;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-pub(crate) use self::text::{Format, parse_duration};
+pub(crate) use self::text::Format;
 use crate::path::Place;
 use crate::problem::{Finding, did_you_mean};
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 use sluice_crds::networking::{ModelRouteSpec, ModelServerSpec};
 
+use super::text::parse_duration;
 use super::*;
 
 /// `path: message; remedy` of every finding, and what is left of the value.
