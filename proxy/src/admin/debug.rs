@@ -1,0 +1,110 @@
+//! `/debug/config` and `/debug/endpoints`: what is in force, and how it is doing.
+
+use serde_json::{Value, json};
+use sluice_config::snapshot::{Route, Rule, Target};
+
+use crate::endpoints::Admission;
+use crate::gateway::Gateway;
+use crate::serving::Serving;
+use crate::source::Source;
+
+/// The configuration in force, and what was wrong with the last load.
+pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
+    let serving = gateway.serving.load();
+    let snapshot = &serving.snapshot;
+    let routes: Vec<Value> = snapshot.routes.iter().map(|one| route(&serving, one)).collect();
+    let servers: Vec<Value> = snapshot
+        .servers
+        .iter()
+        .map(|server| {
+            json!({
+                "name": format!("{}/{}", server.namespace, server.name),
+                "model": server.model,
+                "engine": server.engine,
+                "tls": server.tls,
+                "http2": server.http2,
+                "policy": format!("{:?}", server.policy),
+                "endpoints": server.endpoints.iter().map(|one| &one.address).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "generation": snapshot.generation,
+        "bootstrap": gateway.config,
+        "routes": routes,
+        "servers": servers,
+        "problems": &*source.problems(),
+    })
+}
+
+fn route(serving: &Serving, route: &Route) -> Value {
+    let rules: Vec<Value> = route.rules.iter().map(|one| rule(serving, one)).collect();
+    json!({
+        "name": format!("{}/{}", route.namespace, route.name),
+        "modelName": route.model_name,
+        "loraAdapters": route.lora_adapters,
+        "created": route.created,
+        "rules": rules,
+        "filters": route.filters,
+    })
+}
+
+fn rule(serving: &Serving, rule: &Rule) -> Value {
+    let targets: Vec<Value> = rule
+        .targets
+        .iter()
+        .map(|target| match &target.target {
+            Target::Server(index) => {
+                json!({"server": &*serving.pools[*index].name, "weight": target.weight})
+            }
+            Target::External(name) => json!({"external": name, "weight": target.weight}),
+        })
+        .collect();
+    json!({
+        "name": rule.name,
+        "headers": rule
+            .headers
+            .iter()
+            .map(|(name, matcher)| json!({"name": name, "match": format!("{matcher:?}")}))
+            .collect::<Vec<_>>(),
+        "uri": format!("{:?}", rule.uri),
+        "bodyModel": rule.body_model,
+        "targets": targets,
+    })
+}
+
+/// Live state of every endpoint and route.
+pub(super) fn endpoints(gateway: &Gateway) -> Value {
+    let serving = gateway.serving.load();
+    let now = gateway.now();
+    let pools: Vec<Value> = serving
+        .pools
+        .iter()
+        .map(|pool| {
+            let endpoints: Vec<Value> = pool
+                .members
+                .iter()
+                .map(|member| {
+                    json!({
+                        "address": &*member.endpoint.address,
+                        "labels": &*member.labels,
+                        "inFlight": member.endpoint.in_flight(),
+                        "idleConnections": member.endpoint.link.idle_connections(),
+                        "health": match member.endpoint.health.admission(now) {
+                            Admission::Healthy => "healthy",
+                            Admission::Probe => "to be probed",
+                            Admission::Ejected => "ejected",
+                        },
+                    })
+                })
+                .collect();
+            json!({"server": &*pool.name, "endpoints": endpoints})
+        })
+        .collect();
+    let routes: Vec<Value> = serving
+        .routes
+        .iter()
+        .map(|route| json!({"route": &*route.name, "inFlight": route.in_flight()}))
+        .collect();
+    json!({"active": gateway.drain.active(), "pools": pools, "routes": routes})
+}

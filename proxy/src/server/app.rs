@@ -1,0 +1,72 @@
+//! The gateway as a Pingora HTTP application: hands each request over the seam, and connections back for reuse.
+//!
+//! On pingora-core alone: the request loop of pingora-proxy cannot hold a body before it has chosen a peer, and
+//! is not needed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora_core::apps::{
+    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream,
+};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::server::ShutdownWatch;
+
+use crate::forward::downstream::PingoraDownstream;
+use crate::gateway::Gateway;
+
+/// HTTP/2 flow control: a prompt of this size is received without waiting for window updates.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+const H2_CONNECTION_WINDOW: u32 = 8 << 20;
+const H2_STREAMS: u32 = 256;
+
+/// One service of listeners.
+pub(super) struct GatewayApp {
+    gateway: Arc<Gateway>,
+    options: HttpServerOptions,
+}
+
+impl GatewayApp {
+    pub(super) fn new(gateway: Arc<Gateway>, h2c: bool) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2c = h2c;
+        options.h2_idle_timeout = Some(gateway.config.timeouts.client_idle.into());
+        Self { gateway, options }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for GatewayApp {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let mut client = PingoraDownstream::new(session, self.gateway.client_timeouts());
+        let arrival = client.read_head(&self.gateway.head_limits()).await;
+        self.gateway.serve(&mut client, arrival).await;
+        if !client.is_done() {
+            return None;
+        }
+        let session = client.into_session();
+        let settings = HttpPersistentSettings::for_session(&session);
+        let reusable = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.initial_window_size(H2_STREAM_WINDOW);
+        options.initial_connection_window_size(H2_CONNECTION_WINDOW);
+        options.max_concurrent_streams(H2_STREAMS);
+        let header_bytes = self.gateway.config.limits.header_bytes;
+        // Above our own limit, so that we get to answer 431 ourselves.
+        options.max_header_list_size(u32::try_from(2 * header_bytes).unwrap_or(u32::MAX));
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
