@@ -1,1 +1,6 @@
 //! The OpenAI wire: what a request body says, edits on it, SSE, and error objects.
+//!
+//! Pure: bytes in, values out. No I/O, no Pingora type, no decision about routing or limits.
+
+pub mod edit;
+pub mod scan;
