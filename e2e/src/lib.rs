@@ -1,1 +1,2 @@
 //! Engine simulator and test harness for the whole product.
+pub mod engine;
