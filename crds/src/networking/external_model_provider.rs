@@ -56,8 +56,9 @@ pub struct ExternalModelProviderSpec {
     /// Credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<ProviderAuth>,
-    /// Headers added to every request. Names the gateway sets itself are refused when it loads the
-    /// provider: no rule here can bound the cost of looking at every key.
+    /// Headers added to every request.
+    // Reserved names are for the reader to refuse: a schema cannot speak of a map's keys, and Kubernetes
+    // takes no rule whose cost it cannot bound.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("additionalProperties" = { "type": "string", "pattern": "^[^\\r\\n]*$" }))]
     pub headers: BTreeMap<String, String>,
