@@ -2,6 +2,9 @@
 //!
 //! Not for routes and pools: those are hot (see [`crate::snapshot`]).
 
+mod load;
+mod validate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -6,8 +6,10 @@
 
 pub mod bootstrap;
 mod catalog;
+mod check;
 mod compile;
 mod document;
+mod file_source;
 mod filters;
 mod load;
 mod path;
@@ -15,12 +17,15 @@ pub mod problem;
 mod shape;
 pub mod snapshot;
 mod validate;
+pub mod watch;
 mod yaml;
 
 pub use bootstrap::Bootstrap;
 pub use catalog::{Catalog, Update};
+pub use check::check;
 pub use compile::compile;
 pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};
+pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity};

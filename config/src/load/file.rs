@@ -27,7 +27,7 @@ pub(super) fn problem(
 }
 
 /// The file itself, or a folder's resource files by name.
-pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     let fail = |error: io::Error| cannot_read(path, &error);
     if !fs::metadata(path).map_err(fail)?.is_dir() {
         return Ok(vec![path.to_owned()]);

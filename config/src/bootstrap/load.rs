@@ -1,0 +1,170 @@
+//! Reads the bootstrap file, and says everything that is wrong with it at once.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+
+use super::{Bootstrap, validate};
+use crate::filters::{FilterCheck, FilterSet};
+use crate::load::read_text;
+use crate::path::{FieldPath, Place};
+use crate::problem::{Finding, Problem, Report, Severity};
+use crate::shape::{Format, Shape};
+use crate::yaml::{self, Source};
+
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| Shape::of::<Bootstrap>(format));
+
+/// Texts with a form; a test holds this against the defaults.
+fn format(name: &str) -> Option<Format> {
+    match name {
+        "address" => Some(Format::SocketAddress),
+        "clientIdle" | "clientRead" | "clientWrite" | "connect" | "firstByte" | "streamIdle"
+        | "total" | "interval" | "budgetWindow" | "idleTimeout" | "debounce" | "delay"
+        | "timeout" => Some(Format::Duration),
+        _ => None,
+    }
+}
+
+impl Bootstrap {
+    /// Reads and checks a bootstrap file; filter configurations are judged by `filters`. Gives the
+    /// warnings beside it.
+    ///
+    /// # Errors
+    /// Every problem of the file (warnings too) when one of them is an error.
+    pub fn load(path: &Path, filters: &dyn FilterCheck) -> Result<(Self, Vec<Problem>), Report> {
+        let text = read_text(path).map_err(|problem| Report {
+            problems: vec![problem],
+        })?;
+        Self::parse(&path.display().to_string(), text, filters)
+    }
+
+    /// As [`load`](Self::load), from the text of the file called `name`. An empty text is all defaults.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(
+        name: &str,
+        text: impl Into<String>,
+        filters: &dyn FilterCheck,
+    ) -> Result<(Self, Vec<Problem>), Report> {
+        let source = Source::new(name.to_owned(), text.into());
+        let (bootstrap, findings) = read(&source, filters)?;
+        let mut problems: Vec<_> = findings
+            .iter()
+            .map(|finding| problem(&source, finding))
+            .collect();
+        problems.sort_by_key(|problem| problem.line);
+        match bootstrap {
+            Some(bootstrap) if !problems.iter().any(Problem::is_error) => Ok((bootstrap, problems)),
+            _ => Err(Report { problems }),
+        }
+    }
+
+    /// Worker threads: as configured, else what the cgroup's CPU quota (v2 `cpu.max`, v1 `cfs_quota_us`)
+    /// and the CPU affinity leave, at least one.
+    pub fn threads(&self) -> usize {
+        // The standard library reads both kinds of quota.
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(available)
+    }
+
+    /// The filters that routes may override, judged by `check`.
+    pub fn filter_set(&self, check: Arc<dyn FilterCheck>) -> FilterSet {
+        FilterSet::new(&self.filters, check)
+    }
+}
+
+fn read(
+    source: &Source,
+    filters: &dyn FilterCheck,
+) -> Result<(Option<Bootstrap>, Vec<Finding>), Report> {
+    let whole = |line: usize, message: String, remedy: &str| Report {
+        problems: vec![Problem {
+            line,
+            ..problem(
+                source,
+                &Finding::error(FieldPath::default(), message, remedy),
+            )
+        }],
+    };
+    let documents = yaml::parse(source.text()).map_err(|error| {
+        whole(
+            error.line,
+            format!("not YAML: {}", error.message),
+            "mend the line",
+        )
+    })?;
+    let mut documents = documents
+        .into_iter()
+        .filter(|document| !document.value.is_null());
+    let Some(mut document) = documents.next() else {
+        return Ok((Some(Bootstrap::default()), Vec::new()));
+    };
+    if documents.next().is_some() {
+        let remedy = "keep one; routes and ModelServers go to a file of their own";
+        return Err(whole(
+            1,
+            "a bootstrap file is one document, this has several".into(),
+            remedy,
+        ));
+    }
+    let mut findings: Vec<Finding> = Vec::new();
+    for path in document.duplicates {
+        let finding = Finding::error(path, "this key stands here twice", "keep one of the two");
+        findings.push(Finding {
+            duplicate: true,
+            ..finding
+        });
+    }
+    let top = FieldPath::default();
+    SHAPE.check(&mut document.value, Place::Path(&top), &mut findings);
+    let bootstrap = typed(document.value, &mut findings);
+    if let Some(bootstrap) = &bootstrap {
+        let meaning = validate::validate(bootstrap, filters);
+        findings.extend(crate::document::without_echoes(&findings, meaning));
+    }
+    Ok((bootstrap, findings))
+}
+
+fn typed(value: Value, findings: &mut Vec<Finding>) -> Option<Bootstrap> {
+    match serde_json::from_value(value) {
+        Ok(bootstrap) => Some(bootstrap),
+        Err(error) => {
+            if findings.is_empty() {
+                let message = format!("not a bootstrap file: {error}");
+                findings.push(Finding::error(
+                    FieldPath::default(),
+                    message,
+                    "compare it with the examples",
+                ));
+            }
+            None
+        }
+    }
+}
+
+fn problem(source: &Source, finding: &Finding) -> Problem {
+    let position = 0;
+    Problem {
+        severity: finding.severity,
+        file: source.name.clone(),
+        line: source.line(position, &finding.path, finding.duplicate),
+        document: None,
+        path: finding.path.to_string(),
+        message: finding.message.clone(),
+        remedy: finding.remedy.clone(),
+    }
+}
+
+impl Report {
+    /// The errors alone.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests;
