@@ -84,7 +84,13 @@ fn main() -> ExitCode {
 
 fn bootstrap(flags: Flags) -> anyhow::Result<Bootstrap> {
     let mut bootstrap = match &flags.config {
-        Some(path) => Bootstrap::load(path, &sluice_proxy::filters::check)?,
+        Some(path) => {
+            let (bootstrap, warnings) = Bootstrap::load(path, &sluice_proxy::filters::check)?;
+            for problem in warnings {
+                tracing::warn!(%problem, "accepted with a warning");
+            }
+            bootstrap
+        }
         None => Bootstrap::default(),
     };
     if !flags.listen.is_empty() {

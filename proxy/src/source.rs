@@ -3,6 +3,7 @@
 //! Not for what documents mean: `sluice-config` compiles them and keeps what was last good.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -10,6 +11,10 @@ use sluice_config::{FileSource, FilterSet, Problem, Update};
 
 use crate::filters;
 use crate::gateway::Gateway;
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// The source of a gateway's routes.
 pub struct Source {
@@ -29,7 +34,7 @@ impl Source {
         };
         let set = FilterSet::new(&gateway.config.filters, Arc::new(filters::check));
         let applier = Arc::clone(&source);
-        let watch = FileSource::start(&path, config.debounce.into(), set, move |update: Update| {
+        let watch = FileSource::start(&path, config.debounce.into(), set, unix_now, move |update| {
             applier.apply(&gateway, update);
         })
         .with_context(|| format!("cannot watch {}", path.display()))?;

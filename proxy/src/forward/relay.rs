@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::exchange::{ClientError, Downstream, EngineError, Upstream};
 use crate::filters::{ChunkStep, Stream as FilterStream};
-use crate::openai::sse::{Usage, UsageFilter, UsageScan};
+use crate::openai::sse::{EventCounter, Usage, UsageFilter, UsageScan};
 use crate::telemetry::record::GapSummary;
 
 /// How one answer is to be relayed.
@@ -71,19 +71,21 @@ pub async fn relay<D: Downstream, U: Upstream>(
 ) -> (RelayEnd, RelayReport) {
     let mut relay = Relay {
         report: RelayReport { between_events: true, ..RelayReport::default() },
-        scan: UsageScan::new(options.events),
+        scan: UsageScan::new(),
+        events: EventCounter::new(),
         withhold: options.withhold_usage.then(UsageFilter::new),
         out: Vec::new(),
     };
     let end = relay.run(client, upstream, filters, options, on_gap).await;
     relay.report.usage = relay.scan.usage();
-    relay.report.events = relay.scan.content_events();
+    relay.report.events = relay.events.count();
     (end, relay.report)
 }
 
 struct Relay {
     report: RelayReport,
     scan: UsageScan,
+    events: EventCounter,
     withhold: Option<UsageFilter>,
     /// Reused for the pieces that one chunk becomes.
     out: Vec<Bytes>,
@@ -115,6 +117,9 @@ impl Relay {
             };
             self.measure(&on_gap);
             self.scan.push(&chunk);
+            if options.events {
+                self.events.push(&chunk);
+            }
             let sent = self.deliver(client, filters, chunk).await;
             if let Some(end) = sent {
                 return end;

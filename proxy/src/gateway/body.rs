@@ -11,11 +11,11 @@ use crate::forward::exchange::{ClientError, Downstream};
 use crate::http::hygiene;
 use crate::limits::{ByteBudget, ByteGuard};
 use crate::openai::edit::Edits;
-use crate::openai::multipart::{self, Multipart};
+use crate::openai::multipart::{self, FormFacts};
 use crate::openai::scan::{self, Facts, ModelField};
 
 /// A body and what it says.
-pub struct Body {
+pub(super) struct Body {
     /// As received.
     pub bytes: Bytes,
     /// What it says.
@@ -25,16 +25,16 @@ pub struct Body {
 }
 
 /// What a body is.
-pub enum Content {
+pub(super) enum Content {
     /// A JSON object.
     Json(Box<Facts>),
     /// A form with files.
-    Multipart(Box<Multipart>),
+    Multipart(Box<FormFacts>),
 }
 
 /// Why a body could not be read: the client may simply be gone.
 #[derive(Debug)]
-pub enum ReadError {
+pub(super) enum ReadError {
     /// To be answered.
     Refused(RequestError),
     /// Nobody to answer.
@@ -42,7 +42,7 @@ pub enum ReadError {
 }
 
 /// Reads the whole body. The guard holds its place in the budget.
-pub async fn read<D: Downstream>(
+pub(super) async fn read<D: Downstream>(
     client: &mut D,
     headers: &HeaderMap,
     limit: usize,
@@ -112,7 +112,7 @@ impl Pieces {
 
 /// Reads on and throws away, so that a client that sends first and reads later gets to read our answer: a
 /// connection closed on unread data is reset, and the answer with it.
-pub async fn discard<D: Downstream>(client: &mut D) {
+pub(super) async fn discard<D: Downstream>(client: &mut D) {
     const MOST_BYTES: usize = 64 << 20;
     const MOST_TIME: Duration = Duration::from_secs(3);
     let reading = async {
@@ -130,12 +130,12 @@ pub async fn discard<D: Downstream>(client: &mut D) {
 
 impl Body {
     /// Understands a body by its content type.
-    pub fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Self, RequestError> {
+    pub(super) fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Self, RequestError> {
         let kind = headers.get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap_or("?"));
         let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if essence == "multipart/form-data" {
-            let form = multipart::parse(kind, &bytes)?;
-            let model = form.model.clone();
+            let form = multipart::scan_form(kind, &bytes)?;
+            let model = form.model.value.clone();
             return Ok(Self { bytes, content: Content::Multipart(Box::new(form)), model });
         }
         if !(essence.is_empty() || essence == "application/json" || essence.ends_with("+json")) {
@@ -147,7 +147,7 @@ impl Body {
     }
 
     /// What the JSON says, if it is JSON.
-    pub fn facts(&self) -> Option<&Facts> {
+    pub(super) fn facts(&self) -> Option<&Facts> {
         match &self.content {
             Content::Json(facts) => Some(facts),
             Content::Multipart(_) => None,
@@ -155,7 +155,7 @@ impl Body {
     }
 
     /// Does the client want an event stream?
-    pub fn stream(&self) -> bool {
+    pub(super) fn stream(&self) -> bool {
         match &self.content {
             Content::Json(facts) => facts.stream,
             Content::Multipart(form) => form.stream,
@@ -163,7 +163,7 @@ impl Body {
     }
 
     /// The body for an engine: another model name, and a usage event asked for.
-    pub fn edited(&self, model: Option<&str>, include_usage: bool) -> Bytes {
+    pub(super) fn edited(&self, model: Option<&str>, include_usage: bool) -> Bytes {
         let mut edits = Edits::new();
         match &self.content {
             Content::Json(facts) => {
@@ -175,8 +175,10 @@ impl Body {
                 }
             }
             Content::Multipart(form) => {
-                if let Some(model) = model {
-                    edits.replace(form.model_span.clone(), Bytes::copy_from_slice(model.as_bytes()));
+                if let Some(model) = model
+                    && let Err(error) = form.rename_model(&mut edits, model)
+                {
+                    tracing::error!(%error, model, "the form keeps the client's model name");
                 }
             }
         }
@@ -184,7 +186,7 @@ impl Body {
     }
 
     /// The body with its output limit lowered to `limit`.
-    pub fn clamped(&self, limit: u64) -> Bytes {
+    pub(super) fn clamped(&self, limit: u64) -> Bytes {
         let mut edits = Edits::new();
         if let Some(max) = self.facts().and_then(|facts| facts.max_tokens.as_ref())
             && max.value > limit

@@ -5,7 +5,7 @@ use sluice_config::Snapshot;
 use sluice_config::snapshot::Route;
 
 /// All names, in order of precedence, each once.
-pub fn list(snapshot: &Snapshot) -> Value {
+pub(super) fn list(snapshot: &Snapshot) -> Value {
     let mut seen = std::collections::HashSet::new();
     let data: Vec<Value> = snapshot
         .routes
@@ -18,7 +18,7 @@ pub fn list(snapshot: &Snapshot) -> Value {
 }
 
 /// One name, if a route serves it.
-pub fn find(snapshot: &Snapshot, name: &str) -> Option<Value> {
+pub(super) fn find(snapshot: &Snapshot, name: &str) -> Option<Value> {
     let index = [&snapshot.by_model, &snapshot.by_lora]
         .into_iter()
         .find_map(|index| index.get(name)?.first().copied())?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use rand::Rng;
@@ -46,7 +46,7 @@ impl Request {
         let mut random = (gateway.random)();
         let (id, trace) = super::prepare(&mut head, &mut random);
         let serving = gateway.serving.load();
-        let deadline = started + gateway.config.timeouts.total.into();
+        let deadline = started + Duration::from(gateway.config.timeouts.total);
         let info = StreamInfo { random: random.random(), deadline };
         let mut record = RequestRecord::new(
             SystemTime::now(),

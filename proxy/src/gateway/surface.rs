@@ -7,7 +7,7 @@ use crate::error::RequestError;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Api {
+pub(super) enum Api {
     /// The list of routed models.
     Models,
     /// One routed model, by name.
@@ -22,7 +22,7 @@ const READ: &str = "GET, HEAD, OPTIONS";
 const SEND: &str = "POST, OPTIONS";
 
 /// Finds the handler.
-pub fn classify(method: &Method, path: &str) -> Result<Api, RequestError> {
+pub(super) fn classify(method: &Method, path: &str) -> Result<Api, RequestError> {
     let (api, allow) = match path {
         "/v1/models" => (Api::Models, READ),
         _ => match path.strip_prefix("/v1/") {
@@ -52,7 +52,7 @@ pub fn classify(method: &Method, path: &str) -> Result<Api, RequestError> {
 }
 
 /// Does the API of this path know `stream_options`, so that usage may be asked for in the client's name?
-pub fn knows_stream_options(path: &str) -> bool {
+pub(super) fn knows_stream_options(path: &str) -> bool {
     matches!(path, "/v1/chat/completions" | "/v1/completions")
 }
 

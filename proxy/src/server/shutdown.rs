@@ -112,7 +112,7 @@ impl ShutdownSignalWatch for Watch {
             },
             Stop::Handle(wish) => {
                 let asked = wish.wait_for(|wish| *wish != Wish::Serve).await.map(|wish| *wish);
-                if asked == Ok(Wish::Terminate) {
+                if matches!(asked, Ok(Wish::Terminate)) {
                     tokio::select! {
                         () = self.drain() => {}
                         _ = wish.wait_for(|wish| *wish == Wish::Kill) => {}
