@@ -1,6 +1,10 @@
 //! What a failing filter does to its request, by policy.
 
+use sluice_config::bootstrap::FailPolicy;
+
+use super::super::run::HELD_LIMIT;
 use super::*;
+use crate::filters::FilterError;
 
 #[derive(Default)]
 struct Observed(Mutex<Vec<String>>);
