@@ -9,5 +9,40 @@ pub(super) fn parse<T: DeserializeOwned>(config: &Value) -> Result<T, String> {
         Value::Null => Value::Object(serde_json::Map::new()),
         given => given.clone(),
     };
-    serde_json::from_value(config).map_err(|error| error.to_string())
+    // Plain serde_json does not say where in an object a value of the wrong type stands.
+    serde_path_to_error::deserialize(config).map_err(|error| {
+        let path = error.path().to_string();
+        match path.as_str() {
+            "." => error.into_inner().to_string(),
+            _ => format!("{path}: {}", error.into_inner()),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    type Nested = BTreeMap<String, BTreeMap<String, u8>>;
+
+    #[test]
+    fn an_error_names_the_whole_path() {
+        let error = parse::<Nested>(&json!({"outer": {"inner": "x"}})).unwrap_err();
+        assert!(error.starts_with("outer.inner: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn an_error_of_the_whole_names_no_path() {
+        let error = parse::<Nested>(&json!([])).unwrap_err();
+        assert!(error.starts_with("invalid type"), "{error}");
+    }
+
+    #[test]
+    fn nothing_given_is_the_empty_object() {
+        assert_eq!(parse::<Nested>(&Value::Null), Ok(Nested::new()));
+    }
 }

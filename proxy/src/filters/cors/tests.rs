@@ -239,6 +239,6 @@ fn bad_settings_are_refused_by_name() {
     assert!(with("allowMethods", json!(["GE T"])).starts_with("allowMethods: `GE T`"));
     assert!(with("allowHeaders", json!([])).starts_with("allowHeaders: is empty"));
     assert!(with("exposeHeaders", json!(["a b"])).starts_with("exposeHeaders: `a b`"));
-    assert!(with("maxAge", json!(-1)).contains("-1"));
+    assert!(with("maxAge", json!(-1)).starts_with("maxAge: "));
     assert!(with("maxage", json!(1)).contains("`maxage`"));
 }
