@@ -4,3 +4,4 @@
 
 pub mod edit;
 pub mod scan;
+pub mod sse;

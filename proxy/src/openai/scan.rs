@@ -4,10 +4,10 @@
 //! judge, and fields we do not know pass unseen. What two parsers could read differently is refused: two fields
 //! of one name among those we act on, bytes after the object, text that is not UTF-8. Decides nothing.
 
-mod cursor;
+pub(super) mod cursor;
 mod error;
 mod facts;
-mod finder;
+pub(super) mod finder;
 mod key;
 mod masks;
 mod prompt;

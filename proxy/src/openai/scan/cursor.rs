@@ -8,7 +8,7 @@ use super::facts::JsonKind;
 use super::finder::{container_end, string_end};
 
 /// A place in a body. Every step either moves past what it read or fails.
-pub(super) struct Cursor<'a> {
+pub(in crate::openai) struct Cursor<'a> {
     body: &'a [u8],
     at: usize,
     /// Containers open around the place, for the depth limit.
@@ -17,22 +17,22 @@ pub(super) struct Cursor<'a> {
 
 /// A string in the body.
 #[derive(Debug, Clone)]
-pub(super) struct Text {
+pub(in crate::openai) struct Text {
     /// What stands between the quotes.
-    pub(super) inner: Range<usize>,
+    pub(in crate::openai) inner: Range<usize>,
     /// Whether a backslash stands in it.
-    pub(super) escaped: bool,
+    pub(in crate::openai) escaped: bool,
 }
 
 impl Text {
     /// The string with its quotes.
-    pub(super) fn span(&self) -> Range<usize> {
+    pub(in crate::openai) fn span(&self) -> Range<usize> {
         self.inner.start - 1..self.inner.end + 1
     }
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(in crate::openai) fn new(body: &'a [u8]) -> Self {
         Self {
             body,
             at: 0,
@@ -41,17 +41,17 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where the cursor stands.
-    pub(super) fn at(&self) -> usize {
+    pub(in crate::openai) fn at(&self) -> usize {
         self.at
     }
 
     /// The bytes of a span.
-    pub(super) fn bytes(&self, span: &Range<usize>) -> &'a [u8] {
+    pub(in crate::openai) fn bytes(&self, span: &Range<usize>) -> &'a [u8] {
         &self.body[span.clone()]
     }
 
     /// The string, unescaped; none if an escape in it is not a character.
-    pub(super) fn decode(&self, text: &Text) -> Option<Cow<'a, str>> {
+    pub(in crate::openai) fn decode(&self, text: &Text) -> Option<Cow<'a, str>> {
         if text.escaped {
             let decoded = serde_json::from_slice(self.bytes(&text.span()));
             return decoded.ok().map(Cow::Owned);
@@ -61,7 +61,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips white space and tells the next byte, if any.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(in crate::openai) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.body.get(self.at) {
             if !matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
                 return Some(byte);
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The type of the value that comes next.
-    pub(super) fn kind(&mut self) -> Result<JsonKind, ScanError> {
+    pub(in crate::openai) fn kind(&mut self) -> Result<JsonKind, ScanError> {
         match self.peek() {
             Some(b'"') => Ok(JsonKind::String),
             Some(b'{') => Ok(JsonKind::Object),
@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads the string that comes next.
-    pub(super) fn string(&mut self) -> Result<Text, ScanError> {
+    pub(in crate::openai) fn string(&mut self) -> Result<Text, ScanError> {
         self.expect(b'"', "a string")?;
         let start = self.at;
         let end = string_end(self.body, start)?;
@@ -98,7 +98,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips the value that comes next and tells where it stood.
-    pub(super) fn skip(&mut self) -> Result<Range<usize>, ScanError> {
+    pub(in crate::openai) fn skip(&mut self) -> Result<Range<usize>, ScanError> {
         match self.kind()? {
             JsonKind::String => Ok(self.string()?.span()),
             JsonKind::Array | JsonKind::Object => {
@@ -124,7 +124,7 @@ impl<'a> Cursor<'a> {
 
     /// Walks the object that comes next. `member` is called with each key, the cursor before the value, and must
     /// read or skip the value. Returns the whole object's span and whether it has members.
-    pub(super) fn object(
+    pub(in crate::openai) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Text) -> Result<(), ScanError>,
     ) -> Result<(Range<usize>, bool), ScanError> {
@@ -150,7 +150,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Walks the array that comes next. `element` is called with the cursor before each and must read or skip it.
-    pub(super) fn array(
+    pub(in crate::openai) fn array(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), ScanError>,
     ) -> Result<Range<usize>, ScanError> {
@@ -196,7 +196,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// The error for a byte, or the body's end, that does not fit at the cursor.
-    pub(super) fn unexpected(&self, found: Option<u8>, expected: &'static str) -> ScanError {
+    pub(in crate::openai) fn unexpected(
+        &self,
+        found: Option<u8>,
+        expected: &'static str,
+    ) -> ScanError {
         let at = self.at;
         match found {
             None => ScanError::Truncated { at },

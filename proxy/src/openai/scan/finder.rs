@@ -100,7 +100,11 @@ impl Nesting {
 }
 
 /// The offset just after the container whose open bracket stands at `start`, inside `outer` others.
-pub(super) fn container_end(body: &[u8], start: usize, outer: usize) -> Result<usize, ScanError> {
+pub(in crate::openai) fn container_end(
+    body: &[u8],
+    start: usize,
+    outer: usize,
+) -> Result<usize, ScanError> {
     let mut nesting = Nesting::new(outer);
     let mut escapes = Escapes::default();
     let mut in_string = 0_u64;
