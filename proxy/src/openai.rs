@@ -3,5 +3,6 @@
 //! Pure: bytes in, values out. No I/O, no Pingora type, no decision about routing or limits.
 
 pub mod edit;
+pub mod multipart;
 pub mod scan;
 pub mod sse;
