@@ -1,2 +1,3 @@
 //! Engine simulator and test harness for the whole product.
 pub mod engine;
+pub mod harness;

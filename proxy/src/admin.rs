@@ -29,7 +29,11 @@ pub struct Admin {
 impl Admin {
     /// With or without the debug endpoints.
     pub fn new(gateway: Arc<Gateway>, source: Arc<Source>, debug: bool) -> Self {
-        Self { gateway, source, debug }
+        Self {
+            gateway,
+            source,
+            debug,
+        }
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
@@ -78,8 +82,15 @@ impl Admin {
             return text(StatusCode::BAD_REQUEST, "`path` is not a path\n");
         };
         let mut headers = request.headers.clone();
-        headers.remove(header::CONTENT_TYPE).filter(|kind| kind.as_bytes().starts_with(b"multipart/"));
-        let head = RequestHead { method: Method::POST, uri, version: request.version, headers };
+        headers
+            .remove(header::CONTENT_TYPE)
+            .filter(|kind| kind.as_bytes().starts_with(b"multipart/"));
+        let head = RequestHead {
+            method: Method::POST,
+            uri,
+            version: request.version,
+            headers,
+        };
         match read_body(session, self.gateway.config.limits.body_bytes).await {
             Ok(body) => json(&self.gateway.explain(head, body).await),
             Err(why) => text(StatusCode::BAD_REQUEST, why),
@@ -89,8 +100,10 @@ impl Admin {
 
 async fn read_body(session: &mut ServerSession, limit: usize) -> Result<Bytes, &'static str> {
     let mut body = BytesMut::new();
-    while let Some(chunk) =
-        session.read_request_body().await.map_err(|_| "the body could not be read\n")?
+    while let Some(chunk) = session
+        .read_request_body()
+        .await
+        .map_err(|_| "the body could not be read\n")?
     {
         if body.len() + chunk.len() > limit {
             return Err("the body is larger than limits.bodyBytes\n");

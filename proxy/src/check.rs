@@ -11,9 +11,17 @@ pub fn run(paths: &[PathBuf]) -> ExitCode {
     let problems = sluice_config::check(paths, std::sync::Arc::new(filters::check));
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     for problem in &problems {
-        let severity = if problem.is_error() { "error" } else { "warning" };
+        let severity = if problem.is_error() {
+            "error"
+        } else {
+            "warning"
+        };
         println!("{severity}: {problem}");
     }
     println!("{errors} errors, {} warnings", problems.len() - errors);
-    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

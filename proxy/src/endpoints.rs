@@ -115,7 +115,8 @@ impl Registry {
 
     /// Forgets endpoints that nobody holds.
     pub fn sweep(&mut self) {
-        self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+        self.endpoints
+            .retain(|_, endpoint| endpoint.strong_count() > 0);
     }
 }
 

@@ -41,13 +41,17 @@ pub enum RequestError {
     #[error(transparent)]
     Multipart(#[from] MultipartError),
     /// Neither JSON nor multipart.
-    #[error("content-type `{0}` is not supported: send application/json, or multipart/form-data where the API takes files")]
+    #[error(
+        "content-type `{0}` is not supported: send application/json, or multipart/form-data where the API takes files"
+    )]
     ContentType(String),
     /// `model` is missing or unusable.
     #[error("{0}")]
     Model(String),
     /// No route for this model, or none whose rules match.
-    #[error("route not found: the model `{model}` does not exist or is not served for this request")]
+    #[error(
+        "route not found: the model `{model}` does not exist or is not served for this request"
+    )]
     RouteNotFound {
         /// As the client sent it.
         model: String,
@@ -78,7 +82,9 @@ pub enum RequestError {
         model: String,
     },
     /// A target kind this build does not serve.
-    #[error("the route's target for model `{model}` is an external provider, which this gateway does not serve yet")]
+    #[error(
+        "the route's target for model `{model}` is an external provider, which this gateway does not serve yet"
+    )]
     ExternalTarget {
         /// As the client sent it.
         model: String,
@@ -131,9 +137,12 @@ impl RequestError {
             Self::BodyTooLarge { .. } => (413, INVALID, "body_too_large", "body_too_large"),
             Self::BodyBudget => (503, "overloaded_error", "overloaded", "body_budget"),
             Self::Body(_) | Self::Multipart(_) => (400, INVALID, "invalid_body", "invalid_body"),
-            Self::ContentType(_) => {
-                (415, INVALID, "unsupported_content_type", "unsupported_content_type")
-            }
+            Self::ContentType(_) => (
+                415,
+                INVALID,
+                "unsupported_content_type",
+                "unsupported_content_type",
+            ),
             Self::Model(_) => (400, INVALID, "invalid_model", "invalid_model"),
             Self::RouteNotFound { .. } => (404, INVALID, "model_not_found", "route_not_found"),
             Self::UnknownPath { .. } => (404, INVALID, "unknown_path", "unknown_path"),
@@ -150,7 +159,12 @@ impl RequestError {
             Self::EngineTimeout { .. } => (504, SERVER, "engine_timeout", "engine_timeout"),
             Self::Internal(_) => (500, SERVER, "internal_error", "internal"),
         };
-        Row { status, kind, code, reason }
+        Row {
+            status,
+            kind,
+            code,
+            reason,
+        }
     }
 
     /// HTTP status of the answer.
@@ -229,19 +243,33 @@ mod tests {
 
     #[test]
     fn an_unknown_model_is_a_404_that_names_the_field_and_keeps_kthenas_words() {
-        let error = RequestError::RouteNotFound { model: "m\"x".into() };
+        let error = RequestError::RouteNotFound {
+            model: "m\"x".into(),
+        };
         assert_eq!(error.status(), 404);
         let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();
         assert_eq!(body["error"]["code"], "model_not_found");
         assert_eq!(body["error"]["param"], "model");
-        assert!(body["error"]["message"].as_str().unwrap().starts_with("route not found"));
+        assert!(
+            body["error"]["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("route not found")
+        );
     }
 
     #[test]
     fn an_sse_error_is_one_event() {
-        let event = RequestError::EngineBroken { attempts: 1, cause: "reset".into() }.sse_event();
+        let event = RequestError::EngineBroken {
+            attempts: 1,
+            cause: "reset".into(),
+        }
+        .sse_event();
         let text = String::from_utf8(event).unwrap();
-        assert!(text.starts_with("event: error\ndata: {\"error\":"), "{text}");
+        assert!(
+            text.starts_with("event: error\ndata: {\"error\":"),
+            "{text}"
+        );
         assert!(text.ends_with("}\n\n"), "{text}");
         assert_eq!(text.matches('\n').count(), 3, "{text}");
     }

@@ -111,7 +111,10 @@ impl Gateway {
     /// Limits on request heads.
     pub fn head_limits(&self) -> HeadLimits {
         let limits = &self.config.limits;
-        HeadLimits { bytes: limits.header_bytes, count: limits.header_count }
+        HeadLimits {
+            bytes: limits.header_bytes,
+            count: limits.header_count,
+        }
     }
 
     /// Time limits of the clients' side.
@@ -160,7 +163,9 @@ impl Gateway {
         request.enter_filters().await?;
         match surface::classify(&request.head.method, request.head.uri.path())? {
             Api::Inference => inference::serve(self, client, request).await,
-            Api::Models => Err(Halt::Reply(respond::json(&models::list(request.snapshot())))),
+            Api::Models => Err(Halt::Reply(respond::json(&models::list(
+                request.snapshot(),
+            )))),
             Api::Model(name) => match models::find(request.snapshot(), &name) {
                 Some(model) => Err(Halt::Reply(respond::json(&model))),
                 None => Err(RequestError::RouteNotFound { model: name }.into()),

@@ -22,7 +22,10 @@ pub struct ByteGuard {
 impl ByteBudget {
     /// A budget of `total` bytes.
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, used: AtomicUsize::new(0) })
+        Arc::new(Self {
+            total,
+            used: AtomicUsize::new(0),
+        })
     }
 
     /// Bytes taken now.
@@ -32,7 +35,10 @@ impl ByteBudget {
 
     /// An empty guard that can grow.
     pub fn guard(self: &Arc<Self>) -> ByteGuard {
-        ByteGuard { budget: Arc::clone(self), bytes: 0 }
+        ByteGuard {
+            budget: Arc::clone(self),
+            bytes: 0,
+        }
     }
 }
 
@@ -43,9 +49,13 @@ impl ByteGuard {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return true;
         };
-        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(more).filter(|sum| *sum <= self.budget.total)
-        });
+        let taken = self
+            .budget
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(more)
+                    .filter(|sum| *sum <= self.budget.total)
+            });
         if taken.is_ok() {
             self.bytes = bytes;
         }

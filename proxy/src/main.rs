@@ -52,7 +52,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    logging::init(if flags.log_json { LogFormat::Json } else { LogFormat::Text });
+    logging::init(if flags.log_json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    });
     if let Some(Command::Check { paths }) = &flags.command {
         return sluice_proxy::check::run(paths);
     }
@@ -97,7 +101,10 @@ fn bootstrap(flags: Flags) -> anyhow::Result<Bootstrap> {
         bootstrap.listeners = flags
             .listen
             .into_iter()
-            .map(|address| Listener { address, ..Listener::default() })
+            .map(|address| Listener {
+                address,
+                ..Listener::default()
+            })
             .collect();
     }
     if let Some(routes) = flags.routes {

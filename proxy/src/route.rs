@@ -35,10 +35,19 @@ pub fn resolve<'a>(
     for (routes, lora) in base.into_iter().chain(lora) {
         for &route_index in routes {
             let route = &snapshot.routes[route_index];
-            let found = route.rules.iter().position(|rule| takes(rule, model, path, headers));
+            let found = route
+                .rules
+                .iter()
+                .position(|rule| takes(rule, model, path, headers));
             if let Some(rule_index) = found {
                 let rule = &route.rules[rule_index];
-                return Some(Matched { route_index, route, rule_index, rule, lora });
+                return Some(Matched {
+                    route_index,
+                    route,
+                    rule_index,
+                    rule,
+                    lora,
+                });
             }
         }
     }
@@ -49,7 +58,9 @@ fn takes(rule: &Rule, model: &str, path: &str, headers: &HeaderMap) -> bool {
     rule.uri.matches(path)
         && rule.body_model.as_deref().is_none_or(|want| want == model)
         && rule.headers.iter().all(|(name, matcher)| {
-            let value = headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+            let value = headers
+                .get(name.as_str())
+                .and_then(|value| value.to_str().ok());
             matcher.matches(value.unwrap_or_default())
         })
 }
@@ -89,7 +100,10 @@ mod tests {
             headers: Vec::new(),
             uri: StringMatcher::Any,
             body_model: None,
-            targets: vec![WeightedTarget { target: Target::Server(0), weight: 1 }],
+            targets: vec![WeightedTarget {
+                target: Target::Server(0),
+                weight: 1,
+            }],
         }
     }
 
@@ -106,11 +120,22 @@ mod tests {
     }
 
     fn snapshot(routes: Vec<Route>) -> Snapshot {
-        let mut snapshot = Snapshot { routes, ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            routes,
+            ..Snapshot::default()
+        };
         for (index, route) in snapshot.routes.iter().enumerate() {
-            snapshot.by_model.entry(route.model_name.clone()).or_default().push(index);
+            snapshot
+                .by_model
+                .entry(route.model_name.clone())
+                .or_default()
+                .push(index);
             for lora in &route.lora_adapters {
-                snapshot.by_lora.entry(lora.clone()).or_default().push(index);
+                snapshot
+                    .by_lora
+                    .entry(lora.clone())
+                    .or_default()
+                    .push(index);
             }
         }
         snapshot
@@ -131,7 +156,11 @@ mod tests {
         let snapshot = snapshot(vec![route("m", &[], vec![premium, rule("default")])]);
         let mut headers = HeaderMap::new();
         headers.insert("user-type", "premium".parse().unwrap());
-        assert_eq!(hit(&snapshot, "m", &headers), Some((0, 1, false)), "only one of two holds");
+        assert_eq!(
+            hit(&snapshot, "m", &headers),
+            Some((0, 1, false)),
+            "only one of two holds"
+        );
         headers.insert("x-region", "eu-1".parse().unwrap());
         assert_eq!(hit(&snapshot, "m", &headers), Some((0, 0, false)));
     }
@@ -148,8 +177,10 @@ mod tests {
     fn a_route_without_a_matching_rule_leaves_the_request_to_the_next() {
         let mut never = rule("never");
         never.uri = StringMatcher::Exact("/v1/embeddings".into());
-        let snapshot =
-            snapshot(vec![route("m", &[], vec![never]), route("m", &[], vec![rule("x")])]);
+        let snapshot = snapshot(vec![
+            route("m", &[], vec![never]),
+            route("m", &[], vec![rule("x")]),
+        ]);
         assert_eq!(hit(&snapshot, "m", &HeaderMap::new()), Some((1, 0, false)));
     }
 
@@ -159,8 +190,14 @@ mod tests {
             route("base", &["adapter", "other"], vec![rule("a")]),
             route("other", &[], vec![rule("b")]),
         ]);
-        assert_eq!(hit(&snapshot, "adapter", &HeaderMap::new()), Some((0, 0, true)));
-        assert_eq!(hit(&snapshot, "other", &HeaderMap::new()), Some((1, 0, false)));
+        assert_eq!(
+            hit(&snapshot, "adapter", &HeaderMap::new()),
+            Some((0, 0, true))
+        );
+        assert_eq!(
+            hit(&snapshot, "other", &HeaderMap::new()),
+            Some((1, 0, false))
+        );
         assert_eq!(hit(&snapshot, "unknown", &HeaderMap::new()), None);
     }
 

@@ -52,13 +52,19 @@ impl Assembly {
         let gateway = Arc::new(gateway(config)?);
         let source = Source::start(Arc::clone(&gateway))?;
         let server = server(&gateway, &source)?;
-        Ok(Self { gateway, source, server })
+        Ok(Self {
+            gateway,
+            source,
+            server,
+        })
     }
 
     /// Serves until `stop` says so; returns when everything has ended.
     pub fn run(self, stop: Stop) {
         let watch = shutdown::Watch::new(stop, Arc::clone(&self.gateway));
-        self.server.run(RunArgs { shutdown_signal: Box::new(watch) });
+        self.server.run(RunArgs {
+            shutdown_signal: Box::new(watch),
+        });
         self.source.stop();
     }
 }
@@ -80,13 +86,27 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
     };
     let metrics = Arc::new(Metrics::new(build, SystemTime::now()));
     let observer = Arc::new(CountFailures(Arc::clone(&metrics)));
-    let chain =
-        Chain::compile_observed(&config.filters, Arc::new(Registry::builtin()), Some(observer))
-            .context("filters")?;
+    let chain = Chain::compile_observed(
+        &config.filters,
+        Arc::new(Registry::builtin()),
+        Some(observer),
+    )
+    .context("filters")?;
     let log = AccessLog::start_counting(&config.access_log, metrics.access_log_dropped.clone())
-        .with_context(|| format!("accessLog.output: cannot open `{}`", config.access_log.output))?;
+        .with_context(|| {
+            format!(
+                "accessLog.output: cannot open `{}`",
+                config.access_log.output
+            )
+        })?;
     let serving = ServingStore::new(chain, Arc::clone(&metrics));
-    Ok(Gateway::new(config, serving, metrics, log, Arc::new(Drain::default())))
+    Ok(Gateway::new(
+        config,
+        serving,
+        metrics,
+        log,
+        Arc::new(Drain::default()),
+    ))
 }
 
 struct CountFailures(Arc<Metrics>);
@@ -110,8 +130,11 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
     let mut server = Server::new_with_opt_and_conf(None, conf);
     // One service for each kind of listener: HTTP/2 by prior knowledge is a property of the service.
     for h2c in [false, true] {
-        let listeners: Vec<&Listener> =
-            config.listeners.iter().filter(|listener| listener.h2c == h2c).collect();
+        let listeners: Vec<&Listener> = config
+            .listeners
+            .iter()
+            .filter(|listener| listener.h2c == h2c)
+            .collect();
         if listeners.is_empty() {
             continue;
         }
@@ -122,9 +145,10 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
         }
         server.add_service(service);
     }
-    for (name, address, debug) in
-        [("admin", config.admin.address, true), ("metrics", config.metrics.address, false)]
-    {
+    for (name, address, debug) in [
+        ("admin", config.admin.address, true),
+        ("metrics", config.metrics.address, false),
+    ] {
         let admin = Admin::new(Arc::clone(gateway), Arc::clone(source), debug);
         let mut service = Service::new(name.to_owned(), admin);
         service.threads = Some(1);
@@ -141,10 +165,18 @@ fn listener_config(listener: &Listener) -> anyhow::Result<ListenerConfig> {
     let Some(tls) = &listener.tls else {
         return Ok(endpoint);
     };
-    let (cert, key) = (tls.cert_file.display().to_string(), tls.key_file.display().to_string());
+    let (cert, key) = (
+        tls.cert_file.display().to_string(),
+        tls.key_file.display().to_string(),
+    );
     let mut settings = TlsSettings::intermediate(&cert, &key)
         .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| format!("listener {}: certificate {cert} or key {key}", listener.address))?;
+        .with_context(|| {
+            format!(
+                "listener {}: certificate {cert} or key {key}",
+                listener.address
+            )
+        })?;
     settings.enable_h2();
     Ok(endpoint.tls(settings))
 }
@@ -168,7 +200,12 @@ impl Running {
         let thread = std::thread::Builder::new()
             .name("sluice-server".into())
             .spawn(move || assembly.run(stop))?;
-        Ok(Self { gateway, source, stop: handle, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            gateway,
+            source,
+            stop: handle,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// As SIGTERM: drains, then ends. Returns when it has ended.
@@ -184,7 +221,11 @@ impl Running {
     }
 
     fn join(&self) {
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             thread.join().ok();
         }

@@ -85,7 +85,12 @@ impl ServingStore {
             routes: Vec::new(),
             chain: Arc::clone(&chain),
         };
-        Self { current: ArcSwap::from_pointee(empty), chain, metrics, carried: Mutex::default() }
+        Self {
+            current: ArcSwap::from_pointee(empty),
+            chain,
+            metrics,
+            carried: Mutex::default(),
+        }
     }
 
     /// What a new request reads.
@@ -101,13 +106,23 @@ impl ServingStore {
             .iter()
             .map(|server| self.pool(&mut carried, server))
             .collect();
-        let routes =
-            snapshot.routes.iter().map(|route| self.route_state(&mut carried, route)).collect();
+        let routes = snapshot
+            .routes
+            .iter()
+            .map(|route| self.route_state(&mut carried, route))
+            .collect();
         let chain = Arc::clone(&self.chain);
         self.forget_old_series(&snapshot);
-        drop(self.current.swap(Arc::new(Serving { snapshot, pools, routes, chain })));
+        drop(self.current.swap(Arc::new(Serving {
+            snapshot,
+            pools,
+            routes,
+            chain,
+        })));
         carried.endpoints.sweep();
-        carried.routes.retain(|_, counter| counter.strong_count() > 0);
+        carried
+            .routes
+            .retain(|_, counter| counter.strong_count() > 0);
     }
 
     /// Metrics speak only of names that are configured.
@@ -134,18 +149,35 @@ impl ServingStore {
     fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
         let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
         let members = carried.endpoints.members(server);
-        Pool { members, metrics: self.metrics.server(&name), name }
+        Pool {
+            members,
+            metrics: self.metrics.server(&name),
+            name,
+        }
     }
 
     fn route_state(&self, carried: &mut Carried, route: &Route) -> RouteState {
         let name = format!("{}/{}", route.namespace, route.name);
-        let in_flight = carried.routes.get(&name).and_then(Weak::upgrade).unwrap_or_default();
-        carried.routes.insert(name.clone(), Arc::downgrade(&in_flight));
+        let in_flight = carried
+            .routes
+            .get(&name)
+            .and_then(Weak::upgrade)
+            .unwrap_or_default();
+        carried
+            .routes
+            .insert(name.clone(), Arc::downgrade(&in_flight));
         // The loader has checked the overrides against this very chain, so this is a fallback that says so.
-        let chain = self.chain.with_overrides(&route.filters).unwrap_or_else(|error| {
-            tracing::error!(route = %name, %error, "filter overrides are not applied");
-            Arc::clone(&self.chain)
-        });
-        RouteState { name: name.into(), chain, in_flight }
+        let chain = self
+            .chain
+            .with_overrides(&route.filters)
+            .unwrap_or_else(|error| {
+                tracing::error!(route = %name, %error, "filter overrides are not applied");
+                Arc::clone(&self.chain)
+            });
+        RouteState {
+            name: name.into(),
+            chain,
+            in_flight,
+        }
     }
 }

@@ -13,7 +13,9 @@ use crate::filters;
 use crate::gateway::Gateway;
 
 fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The source of a gateway's routes.
@@ -26,17 +28,28 @@ pub struct Source {
 impl Source {
     /// Loads the routes and watches them. The first load is done when this returns.
     pub fn start(gateway: Arc<Gateway>) -> anyhow::Result<Arc<Self>> {
-        let source = Arc::new(Self { problems: ArcSwap::default(), watch: Mutex::new(None) });
+        let source = Arc::new(Self {
+            problems: ArcSwap::default(),
+            watch: Mutex::new(None),
+        });
         let config = gateway.config.source.clone();
         let Some(path) = config.routes else {
-            tracing::warn!("no source of routes: give --routes, or source.routes in the bootstrap file");
+            tracing::warn!(
+                "no source of routes: give --routes, or source.routes in the bootstrap file"
+            );
             return Ok(source);
         };
         let set = FilterSet::new(&gateway.config.filters, Arc::new(filters::check));
         let applier = Arc::clone(&source);
-        let watch = FileSource::start(&path, config.debounce.into(), set, unix_now, move |update| {
-            applier.apply(&gateway, update);
-        })
+        let watch = FileSource::start(
+            &path,
+            config.debounce.into(),
+            set,
+            unix_now,
+            move |update| {
+                applier.apply(&gateway, update);
+            },
+        )
         .with_context(|| format!("cannot watch {}", path.display()))?;
         *source.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         Ok(source)
@@ -49,7 +62,12 @@ impl Source {
 
     /// Ends the watch.
     pub fn stop(&self) {
-        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            self.watch
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     fn apply(&self, gateway: &Gateway, update: Update) {
@@ -60,7 +78,11 @@ impl Source {
                 tracing::warn!(%problem, "accepted with a warning");
             }
         }
-        let errors = update.problems.iter().filter(|problem| problem.is_error()).count();
+        let errors = update
+            .problems
+            .iter()
+            .filter(|problem| problem.is_error())
+            .count();
         let metrics = &gateway.metrics;
         metrics.set_config_problems(errors, update.problems.len() - errors);
         metrics.config_rejects.inc_by(update.rejected as u64);
@@ -76,7 +98,9 @@ impl Source {
                 "configuration in force"
             );
             gateway.serving.install(snapshot);
-            metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+            metrics
+                .config_generation
+                .set(i64::try_from(generation).unwrap_or(i64::MAX));
             gateway.drain.set_configured();
         }
     }

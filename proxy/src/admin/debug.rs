@@ -12,7 +12,11 @@ use crate::source::Source;
 pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
     let serving = gateway.serving.load();
     let snapshot = &serving.snapshot;
-    let routes: Vec<Value> = snapshot.routes.iter().map(|one| route(&serving, one)).collect();
+    let routes: Vec<Value> = snapshot
+        .routes
+        .iter()
+        .map(|one| route(&serving, one))
+        .collect();
     let servers: Vec<Value> = snapshot
         .servers
         .iter()

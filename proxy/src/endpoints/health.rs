@@ -57,21 +57,25 @@ impl Health {
     /// No connection could be made.
     pub fn unreachable(&self, now: Duration) {
         self.failures.fetch_add(LOST_IN_A_ROW, Ordering::Relaxed);
-        self.ejected_until.store(millis(now + self.ejection()), Ordering::Relaxed);
+        self.ejected_until
+            .store(millis(now + self.ejection()), Ordering::Relaxed);
     }
 
     /// A connection broke before it gave an answer.
     pub fn lost(&self, now: Duration) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= LOST_IN_A_ROW {
-            self.ejected_until.store(millis(now + self.ejection()), Ordering::Relaxed);
+            self.ejected_until
+                .store(millis(now + self.ejection()), Ordering::Relaxed);
         }
     }
 
     /// Doubles with every failure after the first.
     fn ejection(&self) -> Duration {
         let failures = self.failures.load(Ordering::Relaxed) / LOST_IN_A_ROW;
-        FIRST_EJECTION.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_EJECTION)
+        FIRST_EJECTION
+            .saturating_mul(1 << failures.saturating_sub(1).min(8))
+            .min(LONGEST_EJECTION)
     }
 }
 
@@ -95,7 +99,11 @@ mod tests {
         assert_eq!(health.admission(at(200)), Admission::Ejected);
         assert_eq!(health.admission(at(600)), Admission::Probe);
         health.begin_probe(at(600));
-        assert_eq!(health.admission(at(601)), Admission::Ejected, "the probe is taken");
+        assert_eq!(
+            health.admission(at(601)),
+            Admission::Ejected,
+            "the probe is taken"
+        );
         health.answered();
         assert_eq!(health.admission(at(602)), Admission::Healthy);
     }

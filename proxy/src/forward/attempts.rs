@@ -140,9 +140,10 @@ impl Failure {
             Self::Engine(EngineError::Connect(cause)) => {
                 RequestError::EngineUnreachable { attempts, cause }
             }
-            Self::Engine(error) => {
-                RequestError::EngineBroken { attempts, cause: error.to_string() }
-            }
+            Self::Engine(error) => RequestError::EngineBroken {
+                attempts,
+                cause: error.to_string(),
+            },
         }))
     }
 }
@@ -229,7 +230,10 @@ impl Attempts<'_> {
         log.server = Some(choice.server);
         let in_flight = (endpoint.reserve(), pool.metrics.in_flight());
         // Counts as cancelled if this future is dropped.
-        let mut outcome = OutcomeGuard { pool, reason: AttemptReason::Cancelled };
+        let mut outcome = OutcomeGuard {
+            pool,
+            reason: AttemptReason::Cancelled,
+        };
         let edited = attempt_head(job, &endpoint.address)?;
         let head = edited.as_ref().unwrap_or(job.head);
         let policy = &job.serving.snapshot.servers[choice.server].policy;
@@ -244,7 +248,13 @@ impl Attempts<'_> {
             Ok(Ok((upstream, head))) => {
                 endpoint.health.answered();
                 log.status = Some(head.status.as_u16());
-                let answer = Answer { upstream, head, server: choice.server, endpoint, in_flight };
+                let answer = Answer {
+                    upstream,
+                    head,
+                    server: choice.server,
+                    endpoint,
+                    in_flight,
+                };
                 if !self.asks_for_another(answer.head.status.as_u16()) {
                     outcome.reason = AttemptReason::Ok;
                     return Ok(Ok(answer));
@@ -286,7 +296,10 @@ impl Attempts<'_> {
         body: &Bytes,
         fresh: bool,
     ) -> Result<(PingoraUpstream, ResponseHead), EngineError> {
-        let mut upstream = self.connector.send(&endpoint.link, head, body, fresh).await?;
+        let mut upstream = self
+            .connector
+            .send(&endpoint.link, head, body, fresh)
+            .await?;
         pool.metrics.connection(upstream.reused());
         let head = upstream.head().await?;
         Ok((upstream, head))

@@ -35,7 +35,12 @@ impl RetryBudget {
     /// Retries may be `percent` of the requests in `window`, plus `floor`.
     pub fn new(percent: u32, floor: u32, window: Duration) -> Self {
         let slot = (window / SLOTS as u32).max(Duration::from_millis(1));
-        Self { percent: percent.into(), floor: floor.into(), slot, state: Mutex::default() }
+        Self {
+            percent: percent.into(),
+            floor: floor.into(),
+            slot,
+            state: Mutex::default(),
+        }
     }
 
     /// A request arrived; `now` is the time since any fixed point.
@@ -113,6 +118,10 @@ mod tests {
         }
         assert_eq!(taken(&budget, Duration::from_secs(1)), 11);
         assert_eq!(taken(&budget, Duration::from_secs(10)), 0);
-        assert_eq!(taken(&budget, Duration::from_secs(12)), 1, "the window has passed");
+        assert_eq!(
+            taken(&budget, Duration::from_secs(12)),
+            1,
+            "the window has passed"
+        );
     }
 }

@@ -53,7 +53,12 @@ impl PingoraDownstream {
         // A client may send its next request before it has seen the end of our answer. Pingora keeps
         // those bytes for the next session only with this switch.
         session.set_pipelining_enabled(true);
-        Self { session, version: Version::HTTP_11, head_only: false, done: false }
+        Self {
+            session,
+            version: Version::HTTP_11,
+            head_only: false,
+            done: false,
+        }
     }
 
     /// Reads the request's head and checks what HTTP asks of it.
@@ -74,7 +79,10 @@ impl PingoraDownstream {
         self.head_only = head.method == http::Method::HEAD;
         // Pingora has dropped the content-length of a request that also has a transfer-encoding: only the raw
         // head still shows it.
-        let raw = self.session.as_http1().map(|session| session.get_headers_raw_bytes());
+        let raw = self
+            .session
+            .as_http1()
+            .map(|session| session.get_headers_raw_bytes());
         match hygiene::check(&head, raw.as_deref(), limits) {
             Ok(()) => Arrival::Request(head),
             Err(error) => Arrival::Refused(error, Some(head)),
@@ -96,7 +104,10 @@ fn refuse_unparsed(error: &PingoraError) -> Arrival {
     let parser = error.root_cause().downcast_ref::<httparse::Error>();
     match error.etype() {
         ErrorType::InvalidHTTPHeader if parser == Some(&httparse::Error::TooManyHeaders) => {
-            Arrival::Refused(RequestError::HeadTooLarge("more than 256 header fields".into()), None)
+            Arrival::Refused(
+                RequestError::HeadTooLarge("more than 256 header fields".into()),
+                None,
+            )
         }
         ErrorType::InvalidHTTPHeader if error.to_string().contains("header larger than") => {
             Arrival::Refused(RequestError::HeadTooLarge("larger than 1 MiB".into()), None)
@@ -124,15 +135,24 @@ fn client_error(error: &PingoraError) -> ClientError {
 
 impl Downstream for PingoraDownstream {
     fn client(&self) -> Option<IpAddr> {
-        self.session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
+        self.session
+            .client_addr()?
+            .as_inet()
+            .map(std::net::SocketAddr::ip)
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>, ClientError> {
-        self.session.read_request_body().await.map_err(|error| client_error(&error))
+        self.session
+            .read_request_body()
+            .await
+            .map_err(|error| client_error(&error))
     }
 
     async fn send_continue(&mut self) -> Result<(), ClientError> {
-        self.session.write_continue_response().await.map_err(|error| client_error(&error))
+        self.session
+            .write_continue_response()
+            .await
+            .map_err(|error| client_error(&error))
     }
 
     async fn gone(&mut self) {

@@ -44,10 +44,8 @@ pub trait Downstream: Send {
 
     /// Send the response's head. Framing is the wire's business: a `content-length` in the head is a promise
     /// about the bytes that follow, without it the length is open.
-    fn start(
-        &mut self,
-        head: ResponseHead,
-    ) -> impl Future<Output = Result<(), ClientError>> + Send;
+    fn start(&mut self, head: ResponseHead)
+    -> impl Future<Output = Result<(), ClientError>> + Send;
 
     /// Send a piece of the response's body in one write, at once.
     fn write(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), ClientError>> + Send;

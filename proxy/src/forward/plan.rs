@@ -83,12 +83,22 @@ impl<'a> Plan<'a> {
             .filter(|(_, weight)| *weight > 0)
             .map(|(server, weight)| {
                 let members = serving.pools[server].members.len();
-                let target = Target { server, weight, tried: vec![false; members], offset };
+                let target = Target {
+                    server,
+                    weight,
+                    tried: vec![false; members],
+                    offset,
+                };
                 offset += members;
                 target
             })
             .collect();
-        Self { serving, targets, filtered: None, current: None }
+        Self {
+            serving,
+            targets,
+            filtered: None,
+            current: None,
+        }
     }
 
     /// No target takes part.
@@ -99,18 +109,29 @@ impl<'a> Plan<'a> {
     /// The endpoints as filters see them.
     pub fn candidates(&self) -> Candidates {
         use crate::filters::{Candidate, TargetView};
-        let pools = || self.targets.iter().map(|target| &self.serving.pools[target.server]);
+        let pools = || {
+            self.targets
+                .iter()
+                .map(|target| &self.serving.pools[target.server])
+        };
         let targets = self
             .targets
             .iter()
             .zip(pools())
-            .map(|(target, pool)| TargetView { server: pool.name.clone(), weight: target.weight })
+            .map(|(target, pool)| TargetView {
+                server: pool.name.clone(),
+                weight: target.weight,
+            })
             .collect();
         let endpoints = pools()
             .enumerate()
             .flat_map(|(index, pool)| pool.members.iter().map(move |member| (index, member)))
             .map(|(index, member)| {
-                Candidate::new(index, member.endpoint.address.clone(), member.labels.clone())
+                Candidate::new(
+                    index,
+                    member.endpoint.address.clone(),
+                    member.labels.clone(),
+                )
             })
             .collect();
         Candidates::new(targets, endpoints)
@@ -161,11 +182,19 @@ impl<'a> Plan<'a> {
             .into_iter()
             .find_map(|demand| Some((demand, self.draw_target(demand, now, random)?)))?;
         self.current = Some(target);
-        let best = *self.rank(target, demand, policy, request, now, random).first()?;
+        let best = *self
+            .rank(target, demand, policy, request, now, random)
+            .first()?;
         let server = self.targets[target].server;
-        let health = &self.serving.pools[server].members[best.index].endpoint.health;
+        let health = &self.serving.pools[server].members[best.index]
+            .endpoint
+            .health;
         let healthy = health.admission(now) == Admission::Healthy;
-        Some(Choice { server, member: best.index, healthy })
+        Some(Choice {
+            server,
+            member: best.index,
+            healthy,
+        })
     }
 
     /// Every endpoint with its place and the reason for it; changes nothing.
@@ -180,8 +209,14 @@ impl<'a> Plan<'a> {
         for (index, target) in self.targets.iter().enumerate() {
             let pool = &self.serving.pools[target.server];
             let views = self.views(target, Demand::UntriedAndHealthy, now);
-            let ranking =
-                self.rank(index, Demand::UntriedAndHealthy, policy, request, now, random);
+            let ranking = self.rank(
+                index,
+                Demand::UntriedAndHealthy,
+                policy,
+                request,
+                now,
+                random,
+            );
             for (member, view) in views.iter().enumerate() {
                 let place = ranking.iter().position(|ranked| ranked.index == member);
                 rows.push(Explained {
@@ -228,7 +263,10 @@ impl<'a> Plan<'a> {
         demand: Demand,
         now: Duration,
     ) -> Option<&'static str> {
-        let filtered = self.filtered.as_ref().map(|all| &all.endpoints[target.offset + member]);
+        let filtered = self
+            .filtered
+            .as_ref()
+            .map(|all| &all.endpoints[target.offset + member]);
         if let Some(candidate) = filtered.filter(|candidate| candidate.removed) {
             return Some(candidate.reason.unwrap_or("removed by a filter"));
         }
@@ -238,9 +276,11 @@ impl<'a> Plan<'a> {
         if target.tried[member] {
             return Some("tried already");
         }
-        let health = &self.serving.pools[target.server].members[member].endpoint.health;
-        let ejected = demand == Demand::UntriedAndHealthy
-            && health.admission(now) == Admission::Ejected;
+        let health = &self.serving.pools[target.server].members[member]
+            .endpoint
+            .health;
+        let ejected =
+            demand == Demand::UntriedAndHealthy && health.admission(now) == Admission::Ejected;
         ejected.then_some("ejected: connections to it failed")
     }
 
@@ -270,6 +310,10 @@ impl<'a> Plan<'a> {
         now: Duration,
         random: &mut dyn RngCore,
     ) -> Vec<Ranked> {
-        policy.rank(request, &self.views(&self.targets[target], demand, now), random)
+        policy.rank(
+            request,
+            &self.views(&self.targets[target], demand, now),
+            random,
+        )
     }
 }

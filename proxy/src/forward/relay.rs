@@ -70,7 +70,10 @@ pub async fn relay<D: Downstream, U: Upstream>(
     on_gap: impl Fn(Duration),
 ) -> (RelayEnd, RelayReport) {
     let mut relay = Relay {
-        report: RelayReport { between_events: true, ..RelayReport::default() },
+        report: RelayReport {
+            between_events: true,
+            ..RelayReport::default()
+        },
         scan: UsageScan::new(),
         events: EventCounter::new(),
         withhold: options.withhold_usage.then(UsageFilter::new),
@@ -152,11 +155,7 @@ impl Relay {
         self.flush(client, filters, false).await
     }
 
-    async fn end<D: Downstream>(
-        &mut self,
-        client: &mut D,
-        filters: &mut FilterStream,
-    ) -> RelayEnd {
+    async fn end<D: Downstream>(&mut self, client: &mut D, filters: &mut FilterStream) -> RelayEnd {
         if let Some(withhold) = &mut self.withhold {
             withhold.finish(&mut self.out);
         }

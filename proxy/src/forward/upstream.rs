@@ -64,7 +64,9 @@ struct Idle {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,17 +85,26 @@ impl Link {
 
     /// Idle connections kept now.
     pub fn idle_connections(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// The youngest idle connection that is still open.
     fn take_idle(&self, idle_timeout: Duration) -> Option<Stream> {
         loop {
-            let mut idle =
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()?;
+            let mut idle = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_back()?;
             if idle.since.elapsed() >= idle_timeout {
                 // All others are older still.
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.idle
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clear();
                 return None;
             }
             // A read that would wait: open and quiet. No system call unless something has arrived.
@@ -105,13 +116,18 @@ impl Link {
 
     fn keep(&self, stream: Stream, max_idle: usize, idle_timeout: Duration) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle.front().is_some_and(|oldest| oldest.since.elapsed() >= idle_timeout)
+        while idle
+            .front()
+            .is_some_and(|oldest| oldest.since.elapsed() >= idle_timeout)
             || idle.len() >= max_idle.max(1)
         {
             idle.pop_front();
         }
         if max_idle > 0 {
-            idle.push_back(Idle { stream, since: Instant::now() });
+            idle.push_back(Idle {
+                stream,
+                since: Instant::now(),
+            });
         }
     }
 }
@@ -139,7 +155,10 @@ impl Connector {
     /// `connect_timeout` covers TCP and TLS.
     pub fn new(config: &UpstreamConfig, connect_timeout: Duration) -> Self {
         let mut options = ConnectorOptions::new(config.max_idle.max(1));
-        options.ca_file = config.ca_file.as_ref().map(|path| path.display().to_string());
+        options.ca_file = config
+            .ca_file
+            .as_ref()
+            .map(|path| path.display().to_string());
         Self {
             h1: TransportConnector::new(Some(options.clone())),
             h2: H2Connector::new(Some(options)),
@@ -161,7 +180,11 @@ impl Connector {
         if link.http2 {
             return self.send_h2(link, head, body).await;
         }
-        let kept = if fresh { None } else { link.take_idle(self.idle_timeout) };
+        let kept = if fresh {
+            None
+        } else {
+            link.take_idle(self.idle_timeout)
+        };
         let reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
@@ -181,13 +204,18 @@ impl Connector {
                 Ok(upstream)
             }
             _ if reused => Err(EngineError::Stale(error.to_string())),
-            _ => Err(EngineError::Lost(format!("while sending the request: {error}"))),
+            _ => Err(EngineError::Lost(format!(
+                "while sending the request: {error}"
+            ))),
         }
     }
 
     async fn connect(&self, link: &Link) -> Result<Stream, EngineError> {
         let peer = self.peer(link).await?;
-        self.h1.new_stream(&peer).await.map_err(|error| EngineError::Connect(cause(&error)))
+        self.h1
+            .new_stream(&peer)
+            .await
+            .map_err(|error| EngineError::Connect(cause(&error)))
     }
 
     /// The peer of a link. Names are looked up for each new connection, so that a changed address is found.
@@ -198,8 +226,12 @@ impl Connector {
                 let lookup = tokio::net::lookup_host((link.host.as_str(), link.port));
                 tokio::time::timeout(self.connect_timeout, lookup)
                     .await
-                    .map_err(|_| EngineError::Connect(format!("lookup of {} timed out", link.host)))?
-                    .map_err(|error| EngineError::Connect(format!("lookup of {}: {error}", link.host)))?
+                    .map_err(|_| {
+                        EngineError::Connect(format!("lookup of {} timed out", link.host))
+                    })?
+                    .map_err(|error| {
+                        EngineError::Connect(format!("lookup of {}: {error}", link.host))
+                    })?
                     .next()
                     .ok_or_else(|| EngineError::Connect(format!("{} has no address", link.host)))?
             }
@@ -234,7 +266,9 @@ impl Connector {
             None => match self.h2.new_http_session::<HttpPeer, ()>(&peer).await {
                 Ok(HttpSession::H2(session)) => session,
                 Ok(_) => {
-                    return Err(EngineError::Connect("the engine does not speak HTTP/2".into()));
+                    return Err(EngineError::Connect(
+                        "the engine does not speak HTTP/2".into(),
+                    ));
                 }
                 Err(error) => return Err(EngineError::Connect(cause(&error))),
             },
@@ -272,7 +306,8 @@ impl Connector {
             Session::H1(_) => {}
             Session::H2(session) => {
                 if let Ok(peer) = self.peer(link).await {
-                    self.h2.release_http_session(*session, &peer, Some(self.idle_timeout));
+                    self.h2
+                        .release_http_session(*session, &peer, Some(self.idle_timeout));
                 }
             }
         }
@@ -309,7 +344,10 @@ async fn write_h1(
     let mut buffer = BytesMut::with_capacity(1024 + if inline { body.len() } else { 0 });
     buffer.put_slice(head.method.as_str().as_bytes());
     buffer.put_u8(b' ');
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     buffer.put_slice(target.as_bytes());
     buffer.put_slice(b" HTTP/1.1\r\nhost: ");
     buffer.put_slice(link.authority.as_bytes());
@@ -320,14 +358,19 @@ async fn write_h1(
         buffer.put_slice(body);
         stream.write_all(&buffer).await?;
     } else {
-        stream.write_all_buf(&mut Buf::chain(buffer, body.clone())).await?;
+        stream
+            .write_all_buf(&mut Buf::chain(buffer, body.clone()))
+            .await?;
     }
     stream.flush().await
 }
 
 fn h2_head(link: &Link, head: &RequestHead, length: usize) -> Result<RequestHeader, EngineError> {
     let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(format!("request: {error}"));
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let mut request =
         RequestHeader::build_no_case(head.method.clone(), b"/", Some(head.headers.len() + 1))
             .map_err(|error| invalid(&error))?;
@@ -341,15 +384,26 @@ fn h2_head(link: &Link, head: &RequestHead, length: usize) -> Result<RequestHead
         if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
             continue;
         }
-        request.append_header(name.clone(), value.clone()).map_err(|error| invalid(&error))?;
+        request
+            .append_header(name.clone(), value.clone())
+            .map_err(|error| invalid(&error))?;
     }
-    request.insert_header(header::CONTENT_LENGTH, length).map_err(|error| invalid(&error))?;
+    request
+        .insert_header(header::CONTENT_LENGTH, length)
+        .map_err(|error| invalid(&error))?;
     Ok(request)
 }
 
 impl PingoraUpstream {
     fn new(session: Session, reused: bool) -> Self {
-        Self { session, reused, early: None, pending: None, ended: false, sent: true }
+        Self {
+            session,
+            reused,
+            early: None,
+            pending: None,
+            ended: false,
+            sent: true,
+        }
     }
 
     /// Had the connection served a request before?
@@ -386,7 +440,10 @@ impl PingoraUpstream {
             response.ok_or_else(|| EngineError::Invalid("no response header".to_owned()))?;
         let mut headers = response.headers.clone();
         hygiene::strip_hop_by_hop(&mut headers);
-        Ok(ResponseHead { status: response.status, headers })
+        Ok(ResponseHead {
+            status: response.status,
+            headers,
+        })
     }
 
     fn head_error(&self, error: &pingora_core::Error) -> EngineError {

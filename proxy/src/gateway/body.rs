@@ -89,7 +89,12 @@ struct Pieces {
 
 impl Pieces {
     fn new(expected: Option<usize>) -> Self {
-        Self { expected, length: 0, first: Bytes::new(), joined: BytesMut::new() }
+        Self {
+            expected,
+            length: 0,
+            first: Bytes::new(),
+            joined: BytesMut::new(),
+        }
     }
 
     fn push(&mut self, chunk: Bytes) {
@@ -99,14 +104,20 @@ impl Pieces {
             return;
         }
         if self.joined.is_empty() {
-            self.joined.reserve(self.expected.unwrap_or(0).max(2 * self.length));
-            self.joined.extend_from_slice(&std::mem::take(&mut self.first));
+            self.joined
+                .reserve(self.expected.unwrap_or(0).max(2 * self.length));
+            self.joined
+                .extend_from_slice(&std::mem::take(&mut self.first));
         }
         self.joined.extend_from_slice(&chunk);
     }
 
     fn join(self) -> Bytes {
-        if self.joined.is_empty() { self.first } else { self.joined.freeze() }
+        if self.joined.is_empty() {
+            self.first
+        } else {
+            self.joined.freeze()
+        }
     }
 }
 
@@ -131,19 +142,34 @@ pub(super) async fn discard<D: Downstream>(client: &mut D) {
 impl Body {
     /// Understands a body by its content type.
     pub(super) fn parse(headers: &HeaderMap, bytes: Bytes) -> Result<Self, RequestError> {
-        let kind = headers.get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap_or("?"));
-        let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .map_or("", |kind| kind.to_str().unwrap_or("?"));
+        let essence = kind
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .to_ascii_lowercase();
         if essence == "multipart/form-data" {
             let form = multipart::scan_form(kind, &bytes)?;
             let model = form.model.value.clone();
-            return Ok(Self { bytes, content: Content::Multipart(Box::new(form)), model });
+            return Ok(Self {
+                bytes,
+                content: Content::Multipart(Box::new(form)),
+                model,
+            });
         }
         if !(essence.is_empty() || essence == "application/json" || essence.ends_with("+json")) {
             return Err(RequestError::ContentType(kind.to_owned()));
         }
         let facts = scan::scan(&bytes)?;
         let model = model_of(&facts)?.to_owned();
-        Ok(Self { bytes, content: Content::Json(Box::new(facts)), model })
+        Ok(Self {
+            bytes,
+            content: Content::Json(Box::new(facts)),
+            model,
+        })
     }
 
     /// What the JSON says, if it is JSON.
@@ -203,8 +229,8 @@ fn model_of(facts: &Facts) -> Result<&str, RequestError> {
         ModelField::Present(model) => Ok(&model.value),
         ModelField::Missing => wrong("`model` is missing: name the model to use".into()),
         ModelField::Empty => wrong("`model` is empty: name the model to use".into()),
-        ModelField::WrongType { found } => {
-            wrong(format!("`model` is a {found}: send the model's name as a string"))
-        }
+        ModelField::WrongType { found } => wrong(format!(
+            "`model` is a {found}: send the model's name as a string"
+        )),
     }
 }

@@ -3,25 +3,26 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::Gateway;
 use super::body::Body;
 use super::inference;
 use super::request::Request;
-use super::Gateway;
 use crate::http::RequestHead;
 
 /// Route, rule, targets and every endpoint with its place and reason, or why the request would be refused.
 pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) -> Value {
     let body = match Body::parse(&head.headers, bytes) {
         Ok(body) => body,
-        Err(error) => return json!({"refused": error.to_string(), "status": error.status().as_u16()}),
+        Err(error) => {
+            return json!({"refused": error.to_string(), "status": error.status().as_u16()});
+        }
     };
     let mut request = Request::begin(gateway, head, None);
     let serving = std::sync::Arc::clone(&request.serving);
-    let (body, matched) =
-        match inference::route_for_explain(&mut request, &serving, body).await {
-            Ok(routed) => routed,
-            Err(halt) => return json!({"refused": inference::halt_in_words(&halt)}),
-        };
+    let (body, matched) = match inference::route_for_explain(&mut request, &serving, body).await {
+        Ok(routed) => routed,
+        Err(halt) => return json!({"refused": inference::halt_in_words(&halt)}),
+    };
     let route = &serving.routes[matched.route_index];
     let mut answer = json!({
         "generation": serving.snapshot.generation,
@@ -37,8 +38,7 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
         Ok(mut plan) => {
             let view = inference::request_view(&body);
             let (policy, now) = (gateway.policy.as_ref(), gateway.now());
-            answer["candidates"] =
-                json!(plan.explain(policy, &view, now, &mut request.random));
+            answer["candidates"] = json!(plan.explain(policy, &view, now, &mut request.random));
             if let Some(chosen) = plan.peek(policy, &view, now, &mut request.random) {
                 let pool = &serving.pools[chosen.server];
                 answer["target"] = json!(&*pool.name);

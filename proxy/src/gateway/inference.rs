@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{self, HeaderMap};
 use http::HeaderValue;
+use http::header::{self, HeaderMap};
 use sluice_config::snapshot::Target;
 
 use super::body::{self, Body, ReadError};
@@ -36,13 +36,24 @@ pub(super) async fn serve<D: Downstream>(
     let (body, matched) = route_request(request, &serving, body).await?;
     let _route = note_route(request, &serving, &matched);
     let ask_usage = asks_usage(request, &body);
-    let (answer, log) =
-        dispatch(gateway, client, request, &serving, &matched, &body, ask_usage).await?;
+    let (answer, log) = dispatch(
+        gateway, client, request, &serving, &matched, &body, ask_usage,
+    )
+    .await?;
     // The body is with the engine: what it holds of the budget is free again.
     let prompt_bytes = body.facts().map_or(0, |facts| facts.prompt_bytes);
     drop((body, held));
     note_attempts(request, &serving, &log);
-    deliver(gateway, client, request, &serving, answer, ask_usage, prompt_bytes).await
+    deliver(
+        gateway,
+        client,
+        request,
+        &serving,
+        answer,
+        ask_usage,
+        prompt_bytes,
+    )
+    .await
 }
 
 async fn read_body<D: Downstream>(
@@ -52,8 +63,18 @@ async fn read_body<D: Downstream>(
 ) -> Result<(Body, ByteGuard), Halt> {
     let limit = gateway.config.limits.body_bytes;
     let patience = gateway.config.timeouts.client_read.into();
-    let read = body::read(client, &request.head.headers, limit, &gateway.bodies, patience).await;
-    gateway.metrics.body_budget_bytes.set(i64::try_from(gateway.bodies.used()).unwrap_or(i64::MAX));
+    let read = body::read(
+        client,
+        &request.head.headers,
+        limit,
+        &gateway.bodies,
+        patience,
+    )
+    .await;
+    gateway
+        .metrics
+        .body_budget_bytes
+        .set(i64::try_from(gateway.bodies.used()).unwrap_or(i64::MAX));
     let (bytes, held) = read.map_err(|error| match error {
         ReadError::Refused(error) => Halt::Error(error),
         ReadError::Gone => Halt::ClientGone,
@@ -75,7 +96,12 @@ async fn route_request<'a>(
     let mut matched = resolve(request, serving, &body)?;
     let chain = &serving.routes[matched.route_index].chain;
     flow(request.filters.enter_route(chain, &mut request.head).await)?;
-    flow(request.filters.request_body(&mut request.head, &view(&body)).await)?;
+    flow(
+        request
+            .filters
+            .request_body(&mut request.head, &view(&body))
+            .await,
+    )?;
     let edits = request.filters.take_edits();
     if let Some(bytes) = edits.body {
         body = Body::parse(&request.head.headers, bytes)?;
@@ -94,8 +120,11 @@ fn resolve<'a>(
     body: &Body,
 ) -> Result<Matched<'a>, RequestError> {
     let path = request.head.uri.path();
-    route::resolve(&serving.snapshot, &body.model, path, &request.head.headers)
-        .ok_or_else(|| RequestError::RouteNotFound { model: body.model.clone() })
+    route::resolve(&serving.snapshot, &body.model, path, &request.head.headers).ok_or_else(|| {
+        RequestError::RouteNotFound {
+            model: body.model.clone(),
+        }
+    })
 }
 
 fn view(body: &Body) -> BodyView<'_> {
@@ -104,7 +133,9 @@ fn view(body: &Body) -> BodyView<'_> {
         bytes: &body.bytes,
         model: &body.model,
         prompt_bytes: facts.map_or(0, |facts| facts.prompt_bytes),
-        max_tokens: facts.and_then(|facts| facts.max_tokens.as_ref()).map(|max| max.value),
+        max_tokens: facts
+            .and_then(|facts| facts.max_tokens.as_ref())
+            .map(|max| max.value),
         stream: body.stream(),
         user: facts.and_then(|facts| facts.user.as_deref()),
         session: facts.and_then(|facts| facts.session.as_deref()),
@@ -166,8 +197,9 @@ async fn dispatch<D: Downstream>(
         answered = attempts.run(&mut job, &mut plan, &mut log, &mut request.random) => Some(answered),
         () = client.gone() => None,
     };
-    request.record.upstream_model =
-        log.server.map(|server| rename(server).unwrap_or(&body.model).to_owned());
+    request.record.upstream_model = log
+        .server
+        .map(|server| rename(server).unwrap_or(&body.model).to_owned());
     let failed = match answered {
         Some(Ok(answer)) => return Ok((answer, log)),
         Some(Err(NoAnswer::Error(error))) => Halt::Error(error),
@@ -195,10 +227,14 @@ pub(super) fn plan<'a>(
     serving: &'a Serving,
     matched: &Matched<'_>,
 ) -> Result<Plan<'a>, Halt> {
-    let servers = matched.rule.targets.iter().filter_map(|weighted| match weighted.target {
-        Target::Server(server) => Some((server, weighted.weight)),
-        Target::External(_) => None,
-    });
+    let servers = matched
+        .rule
+        .targets
+        .iter()
+        .filter_map(|weighted| match weighted.target {
+            Target::Server(server) => Some((server, weighted.weight)),
+            Target::External(_) => None,
+        });
     let mut plan = Plan::new(serving, servers);
     if plan.is_empty() {
         let model = request.record.model.clone().unwrap_or_default();
@@ -227,7 +263,10 @@ async fn deliver<D: Downstream>(
 ) -> Result<(), Halt> {
     let mut head = std::mem::replace(
         &mut answer.head,
-        ResponseHead { status: http::StatusCode::OK, headers: HeaderMap::new() },
+        ResponseHead {
+            status: http::StatusCode::OK,
+            headers: HeaderMap::new(),
+        },
     );
     let options = relay_options(gateway, request, serving, &answer, &head, ask_usage);
     if let ResponseFlow::Replace(content) = request.filters.response_head(&mut head).await {
@@ -266,9 +305,10 @@ async fn deliver<D: Downstream>(
     )
     .await;
     note_report(request, &report, options.events, prompt_bytes);
-    let processed = report.last_byte.map_or_else(|| request.started.elapsed(), |at| {
-        at.saturating_duration_since(request.started)
-    });
+    let processed = report.last_byte.map_or_else(
+        || request.started.elapsed(),
+        |at| at.saturating_duration_since(request.started),
+    );
     request.record.upstream_processing = Some(processed.saturating_sub(dispatched));
     finish(client, request, end, &report, options.events).await;
     answer.release(&gateway.connector).await;
@@ -301,7 +341,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .map(HeaderValue::as_bytes)
-        .is_some_and(|kind| kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream"))
+        .is_some_and(|kind| {
+            kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream")
+        })
 }
 
 /// Tokens as the engine told them, else estimated: four bytes of prompt a token, one token an event.
@@ -309,7 +351,9 @@ fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt
     let record = &mut request.record;
     record.response_bytes = report.bytes;
     record.gaps = report.gaps;
-    let first = report.first_byte.map(|at: Instant| at.saturating_duration_since(request.started));
+    let first = report
+        .first_byte
+        .map(|at: Instant| at.saturating_duration_since(request.started));
     record.ttft = first.filter(|_| events);
     if let Some(usage) = &report.usage {
         record.input_tokens = Some(usage.prompt_tokens);
@@ -342,9 +386,10 @@ async fn finish<D: Downstream>(
             client.abort().await;
             return;
         }
-        RelayEnd::Broken(error) => {
-            RequestError::EngineBroken { attempts, cause: error.to_string() }
-        }
+        RelayEnd::Broken(error) => RequestError::EngineBroken {
+            attempts,
+            cause: error.to_string(),
+        },
         RelayEnd::Timeout(timeout) => RequestError::EngineTimeout { timeout },
         RelayEnd::Filter => RequestError::Internal("a filter stopped the answer".into()),
     };
@@ -355,7 +400,11 @@ async fn finish<D: Downstream>(
         client.abort().await;
         return;
     }
-    let mut event = if report.between_events { Vec::new() } else { b"\n\n".to_vec() };
+    let mut event = if report.between_events {
+        Vec::new()
+    } else {
+        b"\n\n".to_vec()
+    };
     event.extend_from_slice(&error.sse_event());
     let told = client.write(event.into()).await;
     if told.is_err() || client.finish().await.is_err() {

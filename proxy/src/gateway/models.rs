@@ -27,7 +27,8 @@ pub(super) fn find(snapshot: &Snapshot, name: &str) -> Option<Value> {
 
 fn names(route: &Route) -> impl Iterator<Item = &str> {
     let base = Some(route.model_name.as_str()).filter(|name| !name.is_empty());
-    base.into_iter().chain(route.lora_adapters.iter().map(String::as_str))
+    base.into_iter()
+        .chain(route.lora_adapters.iter().map(String::as_str))
 }
 
 /// An adapter names its base model as `parent`, as vLLM does.

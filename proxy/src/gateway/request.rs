@@ -47,7 +47,10 @@ impl Request {
         let (id, trace) = super::prepare(&mut head, &mut random);
         let serving = gateway.serving.load();
         let deadline = started + Duration::from(gateway.config.timeouts.total);
-        let info = StreamInfo { random: random.random(), deadline };
+        let info = StreamInfo {
+            random: random.random(),
+            deadline,
+        };
         let mut record = RequestRecord::new(
             SystemTime::now(),
             head.method.clone(),

@@ -30,7 +30,9 @@ pub(super) fn json(value: &Value) -> LocalReply {
 /// The answer to `OPTIONS`.
 pub(super) fn options(allow: &'static str) -> LocalReply {
     let mut reply = LocalReply::empty(StatusCode::NO_CONTENT);
-    reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    reply
+        .headers
+        .insert(header::ALLOW, HeaderValue::from_static(allow));
     reply
 }
 
@@ -60,10 +62,14 @@ fn error_reply(error: &RequestError) -> LocalReply {
     let mut reply = LocalReply::empty(error.status());
     reply.headers.insert(header::CONTENT_TYPE, JSON);
     if let Some(seconds) = error.retry_after() {
-        reply.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        reply
+            .headers
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if let RequestError::MethodNotAllowed { allow, .. } = error {
-        reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        reply
+            .headers
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
     }
     reply.body = ReplyBody::Bytes(error.body().into());
     reply
@@ -80,7 +86,9 @@ async fn send<D: Downstream>(
         hygiene::content_length(&request.head.headers).is_some_and(|length| length <= SMALL_BODY);
     if unread && small && !waits {
         const PATIENCE: Duration = Duration::from_secs(1);
-        tokio::time::timeout(PATIENCE, body::discard(client)).await.ok();
+        tokio::time::timeout(PATIENCE, body::discard(client))
+            .await
+            .ok();
     }
     let (mut head, mut content) = reply.into_parts();
     if let ResponseFlow::Replace(other) = request.filters.response_head(&mut head).await {
@@ -115,15 +123,20 @@ pub(super) fn finish_head(
             };
             head.headers.insert(header::CONTENT_TYPE, JSON);
             let bytes = error::error_object(&message, kind, &code, None);
-            request.record.error.get_or_insert_with(|| RecordError::new("filter", message));
+            request
+                .record
+                .error
+                .get_or_insert_with(|| RecordError::new("filter", message));
             request.record.error_origin.get_or_insert("gateway");
             bytes.into()
         }
     };
     if head.status != StatusCode::NO_CONTENT && head.status != StatusCode::NOT_MODIFIED {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     }
-    head.headers.insert(identity::REQUEST_ID, request.id.clone());
+    head.headers
+        .insert(identity::REQUEST_ID, request.id.clone());
     bytes
 }
 

@@ -27,7 +27,9 @@ pub(super) fn classify(method: &Method, path: &str) -> Result<Api, RequestError>
         "/v1/models" => (Api::Models, READ),
         _ => match path.strip_prefix("/v1/") {
             Some(rest) if rest.starts_with("models/") && rest.len() > 7 => {
-                let name = percent_decode_str(&rest[7..]).decode_utf8_lossy().into_owned();
+                let name = percent_decode_str(&rest[7..])
+                    .decode_utf8_lossy()
+                    .into_owned();
                 (Api::Model(name), READ)
             }
             Some(rest) if !rest.is_empty() => (Api::Inference, SEND),
@@ -47,7 +49,10 @@ pub(super) fn classify(method: &Method, path: &str) -> Result<Api, RequestError>
     } else if allowed {
         Ok(api)
     } else {
-        Err(RequestError::MethodNotAllowed { method: method.to_string(), allow })
+        Err(RequestError::MethodNotAllowed {
+            method: method.to_string(),
+            allow,
+        })
     }
 }
 
@@ -62,10 +67,18 @@ mod tests {
 
     #[test]
     fn any_path_under_v1_takes_posts() {
-        for path in ["/v1/chat/completions", "/v1/rerank", "/v1/audio/speech", "/v1/x/y"] {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/rerank",
+            "/v1/audio/speech",
+            "/v1/x/y",
+        ] {
             assert_eq!(classify(&Method::POST, path).unwrap(), Api::Inference);
             assert_eq!(classify(&Method::GET, path).unwrap_err().status(), 405);
-            assert_eq!(classify(&Method::OPTIONS, path).unwrap(), Api::Options(SEND));
+            assert_eq!(
+                classify(&Method::OPTIONS, path).unwrap(),
+                Api::Options(SEND)
+            );
         }
     }
 
@@ -76,13 +89,20 @@ mod tests {
             classify(&Method::HEAD, "/v1/models/org/name%3Av1").unwrap(),
             Api::Model("org/name:v1".into())
         );
-        assert_eq!(classify(&Method::POST, "/v1/models").unwrap_err().status(), 405);
+        assert_eq!(
+            classify(&Method::POST, "/v1/models").unwrap_err().status(),
+            405
+        );
     }
 
     #[test]
     fn other_paths_are_unknown() {
         for path in ["/", "/v1", "/v1/", "/v2/chat/completions", "/metrics"] {
-            assert_eq!(classify(&Method::POST, path).unwrap_err().status(), 404, "{path}");
+            assert_eq!(
+                classify(&Method::POST, path).unwrap_err().status(),
+                404,
+                "{path}"
+            );
         }
     }
 }

@@ -40,9 +40,15 @@ fn check_size(head: &RequestHead, limits: &HeadLimits) -> Result<(), RequestErro
         let message = format!("{count} fields, the limit is {}", limits.count);
         return Err(RequestError::HeadTooLarge(message));
     }
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let fields: usize =
-        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let fields: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     let bytes = fields + target;
     if bytes > limits.bytes {
         let message = format!("{bytes} bytes, the limit is {}", limits.bytes);
@@ -55,14 +61,21 @@ fn check_size(head: &RequestHead, limits: &HeadLimits) -> Result<(), RequestErro
 fn check_raw(head: &RequestHead, raw: &[u8]) -> Result<(), RequestError> {
     let malformed = |why: &str| Err(RequestError::MalformedHead(why.into()));
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        let has_length = raw.split(|&byte| byte == b'\n').any(|line| {
-            line.len() > 14 && line[..14].eq_ignore_ascii_case(b"content-length")
-        });
+        let has_length = raw
+            .split(|&byte| byte == b'\n')
+            .any(|line| line.len() > 14 && line[..14].eq_ignore_ascii_case(b"content-length"));
         if has_length {
             return malformed("both content-length and transfer-encoding");
         }
-        let plain = head.headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1
-            && head.headers[header::TRANSFER_ENCODING].as_bytes().eq_ignore_ascii_case(b"chunked");
+        let plain = head
+            .headers
+            .get_all(header::TRANSFER_ENCODING)
+            .iter()
+            .count()
+            == 1
+            && head.headers[header::TRANSFER_ENCODING]
+                .as_bytes()
+                .eq_ignore_ascii_case(b"chunked");
         if !plain {
             return malformed("transfer-encoding other than chunked");
         }
@@ -133,8 +146,12 @@ pub fn sanitize(head: &mut RequestHead) {
     for name in INTERNAL {
         headers_remove(&mut head.headers, name);
     }
-    let own: Vec<HeaderName> =
-        head.headers.keys().filter(|name| name.as_str().starts_with("x-sluice-")).cloned().collect();
+    let own: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-sluice-"))
+        .cloned()
+        .collect();
     for name in own {
         head.headers.remove(name);
     }
@@ -162,14 +179,22 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
 
 /// `content-length` as a number.
 pub fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 1000, count: 10 };
+    const LIMITS: HeadLimits = HeadLimits {
+        bytes: 1000,
+        count: 10,
+    };
 
     fn head(fields: &[(&'static str, &'static str)]) -> RequestHead {
         let mut headers = HeaderMap::new();
@@ -204,25 +229,36 @@ mod tests {
     #[test]
     fn host_must_be_there_once() {
         assert!(refusal(&head(&[]), b"").contains("host is missing"));
-        assert!(refusal(&head(&[("host", "a"), ("host", "b")]), b"").contains("more than one host"));
+        assert!(
+            refusal(&head(&[("host", "a"), ("host", "b")]), b"").contains("more than one host")
+        );
     }
 
     #[test]
     fn bare_line_feeds_are_refused() {
-        assert!(refusal(&head(&[("host", "a")]), b"POST / HTTP/1.1\nhost: a\n\n").contains("line ends"));
+        assert!(
+            refusal(&head(&[("host", "a")]), b"POST / HTTP/1.1\nhost: a\n\n").contains("line ends")
+        );
     }
 
     #[test]
     fn upgrades_are_refused() {
-        assert!(refusal(&head(&[("host", "a"), ("upgrade", "websocket")]), b"").contains("upgrade"));
+        assert!(
+            refusal(&head(&[("host", "a"), ("upgrade", "websocket")]), b"").contains("upgrade")
+        );
     }
 
     #[test]
     fn too_many_or_too_large_fields_are_431() {
         let many: Vec<(&'static str, &'static str)> = (0..11).map(|_| ("x-a", "b")).collect();
-        assert_eq!(check(&head(&many), None, &LIMITS).unwrap_err().status(), 431);
+        assert_eq!(
+            check(&head(&many), None, &LIMITS).unwrap_err().status(),
+            431
+        );
         let mut large = head(&[("host", "a")]);
-        large.headers.insert("x-a", HeaderValue::from_str(&"b".repeat(1000)).unwrap());
+        large
+            .headers
+            .insert("x-a", HeaderValue::from_str(&"b".repeat(1000)).unwrap());
         assert_eq!(check(&large, None, &LIMITS).unwrap_err().status(), 431);
     }
 

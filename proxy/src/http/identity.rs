@@ -29,13 +29,18 @@ pub fn ensure_request_id(headers: &mut HeaderMap) -> HeaderValue {
 
 fn is_sane(id: &[u8]) -> bool {
     (1..=128).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+        && id
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
 }
 
 /// Keeps a valid `traceparent`, else sets a new, unsampled one (and drops `tracestate`, which belongs to it).
 /// Returns the trace id as 32 hexadecimal digits.
 pub fn ensure_trace_context(headers: &mut HeaderMap, random: &mut impl Rng) -> String {
-    let given = headers.get(&TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(trace_id);
+    let given = headers
+        .get(&TRACEPARENT)
+        .and_then(|value| value.to_str().ok())
+        .and_then(trace_id);
     if let Some(id) = given {
         return id.to_owned();
     }
@@ -51,10 +56,13 @@ pub fn ensure_trace_context(headers: &mut HeaderMap, random: &mut impl Rng) -> S
 /// The trace id of a valid `traceparent`.
 fn trace_id(value: &str) -> Option<&str> {
     let mut parts = value.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
         text.len() == length
-            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let valid = hex(version, 2)
         && version != "ff"
@@ -86,7 +94,10 @@ mod tests {
                 headers.append(REQUEST_ID, HeaderValue::from_str(id).unwrap());
             }
             let id = ensure_request_id(&mut headers);
-            assert!(uuid::Uuid::parse_str(id.to_str().unwrap()).is_ok(), "{given:?}");
+            assert!(
+                uuid::Uuid::parse_str(id.to_str().unwrap()).is_ok(),
+                "{given:?}"
+            );
             assert_eq!(headers.get_all(&REQUEST_ID).iter().count(), 1);
         }
     }
@@ -97,13 +108,23 @@ mod tests {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(good));
-        assert_eq!(ensure_trace_context(&mut headers, &mut random), &good[3..35]);
+        assert_eq!(
+            ensure_trace_context(&mut headers, &mut random),
+            &good[3..35]
+        );
         assert_eq!(headers[&TRACEPARENT], good);
-        for bad in ["00-00000000000000000000000000000000-00f067aa0ba902b7-01", "x", "ff-1-2-3"] {
+        for bad in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "x",
+            "ff-1-2-3",
+        ] {
             headers.insert(TRACEPARENT, HeaderValue::from_static(bad));
             headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
             let id = ensure_trace_context(&mut headers, &mut random);
-            assert_eq!(trace_id(headers[&TRACEPARENT].to_str().unwrap()), Some(id.as_str()));
+            assert_eq!(
+                trace_id(headers[&TRACEPARENT].to_str().unwrap()),
+                Some(id.as_str())
+            );
             assert!(!headers.contains_key(&TRACESTATE));
         }
     }

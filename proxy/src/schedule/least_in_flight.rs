@@ -54,8 +54,11 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: RequestView<'static> =
-        RequestView { model: "m", prompt_bytes: 0, session: None };
+    const REQUEST: RequestView<'static> = RequestView {
+        model: "m",
+        prompt_bytes: 0,
+        session: None,
+    };
 
     fn candidates(in_flight: &[u32]) -> Vec<CandidateView<'static>> {
         in_flight
@@ -87,7 +90,10 @@ mod tests {
         for seed in 0..3000 {
             first[order(&equal, seed)[0]] += 1;
         }
-        assert!(first.iter().all(|&count| (850..1150).contains(&count)), "{first:?}");
+        assert!(
+            first.iter().all(|&count| (850..1150).contains(&count)),
+            "{first:?}"
+        );
     }
 
     #[test]

@@ -70,7 +70,10 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(stop: Stop, gateway: Arc<Gateway>) -> Self {
-        Self { stop: Mutex::new(stop), gateway }
+        Self {
+            stop: Mutex::new(stop),
+            gateway,
+        }
     }
 
     async fn drain(&self) {
@@ -83,7 +86,10 @@ impl Watch {
         if drain.wait_idle(config.timeout.into()).await {
             tracing::info!("all requests have ended");
         } else {
-            tracing::warn!(active = drain.active(), "drain timeout: open requests are cut");
+            tracing::warn!(
+                active = drain.active(),
+                "drain timeout: open requests are cut"
+            );
         }
     }
 }
@@ -111,7 +117,10 @@ impl ShutdownSignalWatch for Watch {
                 }
             },
             Stop::Handle(wish) => {
-                let asked = wish.wait_for(|wish| *wish != Wish::Serve).await.map(|wish| *wish);
+                let asked = wish
+                    .wait_for(|wish| *wish != Wish::Serve)
+                    .await
+                    .map(|wish| *wish);
                 if matches!(asked, Ok(Wish::Terminate)) {
                     tokio::select! {
                         () = self.drain() => {}
@@ -125,5 +134,8 @@ impl ShutdownSignalWatch for Watch {
 }
 
 fn signals() -> std::io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    Ok((
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ))
 }

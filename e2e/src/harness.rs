@@ -1,0 +1,36 @@
+//! What whole-product tests stand on: ports, a gateway in this process, route files, and waiting by condition.
+//!
+//! No fixed sleeps: [`wait_until`] polls a condition and fails with what it waited for.
+
+mod gateway;
+mod ports;
+mod routes;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use gateway::{Gateway, GatewayBuilder};
+pub use ports::free_port;
+pub use routes::{model_route, model_server};
+
+/// Longest wait of [`wait_until`]: generous, since it is only ever used up by a failure.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until `condition` holds.
+///
+/// # Panics
+/// After [`PATIENCE`], naming what was waited for.
+pub async fn wait_until<F, Fut>(what: &str, mut condition: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let started = Instant::now();
+    while !condition().await {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
