@@ -64,10 +64,6 @@ impl fmt::Display for Identity {
 
 /// A document's typed content.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "kept behind an Arc, one per document"
-)]
 pub enum Resource {
     /// Which requests go where.
     Route(ModelRoute),

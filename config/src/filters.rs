@@ -16,7 +16,7 @@ pub trait FilterCheck: Send + Sync {
     fn check(&self, kind: &str, config: &Value) -> Result<(), String>;
 
     /// The types that exist, for "did you mean". `None`: only [`check`](Self::check) knows.
-    fn kinds(&self) -> Option<&[&str]> {
+    fn kinds(&self) -> Option<Vec<&str>> {
         None
     }
 }

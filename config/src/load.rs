@@ -52,7 +52,7 @@ impl LoadedDocuments {
             }
             Err(problem) => Self {
                 files: Vec::new(),
-                failed: Some(problem),
+                failed: Some(*problem),
             },
         }
     }
@@ -117,7 +117,7 @@ impl LoadedFile {
     fn read(path: &Path) -> Self {
         match read_text(path) {
             Ok(text) => Self::parse(path.display().to_string(), text),
-            Err(problem) => Self::failed(problem),
+            Err(problem) => Self::failed(*problem),
         }
     }
 
@@ -126,7 +126,7 @@ impl LoadedFile {
             // An editor that truncates before it writes looks like this for a moment.
             return Self::failed(Problem {
                 severity: Severity::Warning,
-                ..file::problem(
+                ..*file::problem(
                     &name,
                     0,
                     "the file is empty",
@@ -140,7 +140,7 @@ impl LoadedFile {
             Err(error) => {
                 let message = format!("not YAML: {}", error.message);
                 let remedy = "mend the line; nothing of this file takes effect until then";
-                return Self::failed(file::problem(&source.name, error.line, message, remedy));
+                return Self::failed(*file::problem(&source.name, error.line, message, remedy));
             }
         };
         let mut file = Self::empty(source.clone());
@@ -214,7 +214,7 @@ impl LoadedFile {
 
     fn add(&mut self, value: Value, duplicates: Vec<FieldPath>, place: DocumentPlace) {
         match read(value, duplicates, place) {
-            Reading::Document(document) => self.documents.push(Arc::new(document)),
+            Reading::Document(document) => self.documents.push(document),
             Reading::Problem(problem) => self.problems.push(problem),
         }
     }

@@ -34,7 +34,7 @@ impl Bootstrap {
     /// Every problem of the file (warnings too) when one of them is an error.
     pub fn load(path: &Path, filters: &dyn FilterCheck) -> Result<(Self, Vec<Problem>), Report> {
         let text = read_text(path).map_err(|problem| Report {
-            problems: vec![problem],
+            problems: vec![*problem],
         })?;
         Self::parse(&path.display().to_string(), text, filters)
     }

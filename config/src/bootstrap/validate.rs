@@ -253,6 +253,10 @@ fn check_filter(filter: &FilterConfig, at: Place<'_>, check: &dyn FilterCheck) -
             remedy,
         ));
     }
+    if filter.disabled && filter.config.is_null() {
+        // Waits for a route's `config`.
+        return None;
+    }
     let reason = check.check(kind, &filter.config).err()?;
     let message = format!("wrong configuration for a filter of type {kind}: {reason}");
     Some(Finding::error(

@@ -1,6 +1,6 @@
 //! From a JSON value to a [`Document`]: its kind, its name, its shape.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use crate::shape::{Format, Shape};
 #[derive(Debug)]
 pub(crate) enum Reading {
     /// One of ours, right or wrong.
-    Document(Document),
+    Document(Arc<Document>),
     /// Not one of ours (a warning), or nobody can tell whose it is (an error).
     Problem(Problem),
 }
@@ -91,7 +91,7 @@ pub(crate) fn read(value: Value, duplicates: Vec<FieldPath>, place: DocumentPlac
     let mut findings: Vec<Finding> = duplicates.into_iter().map(duplicate).collect();
     check_shape(kind, &mut map, &mut findings);
     let resource = typed(kind, Value::Object(map), &mut findings);
-    Reading::Document(Document {
+    Reading::Document(Arc::new(Document {
         identity: Identity {
             kind,
             namespace,
@@ -100,7 +100,7 @@ pub(crate) fn read(value: Value, duplicates: Vec<FieldPath>, place: DocumentPlac
         resource,
         findings,
         place,
-    })
+    }))
 }
 
 /// The kind, or why this document is not one of ours.

@@ -14,8 +14,8 @@ pub(super) fn problem(
     line: usize,
     message: impl Into<String>,
     remedy: impl Into<String>,
-) -> Problem {
-    Problem {
+) -> Box<Problem> {
+    Box::new(Problem {
         severity: Severity::Error,
         file: file.to_owned(),
         line,
@@ -23,11 +23,11 @@ pub(super) fn problem(
         path: String::new(),
         message: message.into(),
         remedy: remedy.into(),
-    }
+    })
 }
 
 /// The file itself, or a folder's resource files by name.
-pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let fail = |error: io::Error| cannot_read(path, &error);
     if !fs::metadata(path).map_err(fail)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -49,7 +49,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>, Problem> {
 }
 
 /// A file's text, if it is a regular file of UTF-8 and not too large.
-pub(crate) fn read_text(path: &Path) -> Result<String, Problem> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
     let name = path.display().to_string();
     let fail = |error: io::Error| cannot_read(path, &error);
     // Before opening: opening a pipe would wait for a writer.
@@ -87,7 +87,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Problem> {
     })
 }
 
-fn cannot_read(path: &Path, error: &io::Error) -> Problem {
+fn cannot_read(path: &Path, error: &io::Error) -> Box<Problem> {
     let name = path.display().to_string();
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "create it, or correct the path",

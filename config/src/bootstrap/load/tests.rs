@@ -14,8 +14,8 @@ impl FilterCheck for Known {
         }
     }
 
-    fn kinds(&self) -> Option<&[&str]> {
-        Some(&["headers", "cors"])
+    fn kinds(&self) -> Option<Vec<&str>> {
+        Some(vec!["headers", "cors"])
     }
 }
 
