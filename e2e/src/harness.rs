@@ -3,6 +3,7 @@
 //! No fixed sleeps: [`wait_until`] polls a condition and fails with what it waited for.
 
 mod gateway;
+pub mod llama;
 mod ports;
 mod routes;
 
