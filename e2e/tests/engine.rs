@@ -13,3 +13,5 @@ mod client;
 mod faults;
 #[path = "engine/lifecycle.rs"]
 mod lifecycle;
+#[path = "engine/surfaces.rs"]
+mod surfaces;

@@ -14,6 +14,7 @@ use super::driver::Driver;
 use super::fault::{Fault, FaultRule};
 use super::hash;
 use super::options::EngineOptions;
+use super::profile::Profile;
 
 /// Asks the accept loop to listen or not; the answer is the call.
 pub(crate) struct ListenCommand {
@@ -53,7 +54,11 @@ impl Shared {
             .as_nanos() as u64;
         let profile = match options.event_interval {
             // The pace comes from the streams; the model must not slow them down.
-            Some(_) => super::profile::Profile::INSTANT,
+            Some(_) => Profile {
+                kv_tokens: options.profile.kv_tokens,
+                block_tokens: options.profile.block_tokens,
+                ..Profile::INSTANT
+            },
             None => options.profile.clone(),
         };
         let faults = Faults {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 
 /// No wait in these tests is longer.
@@ -149,4 +149,13 @@ pub(crate) fn data(text: &str) -> Vec<Value> {
         .filter(|line| *line != "[DONE]")
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// A chat request of three tokens with more fields, or others.
+pub(crate) fn chat(more: Value) -> Value {
+    let mut body = json!({"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3});
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    body
 }
