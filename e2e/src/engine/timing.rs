@@ -1,6 +1,8 @@
 //! How long one step takes: the step-time formula, and nothing about which tokens are in the step.
 //!
-//!     T = sqrt(W^2 + (D*N)^2) + Kp * sum c*(k + c/2) + Kd * sum x + B0 + R*S
+//! ```text
+//! T = sqrt(W^2 + (D*N)^2) + Kp * sum c*(k + c/2) + Kd * sum x + B0 + R*S
+//! ```
 //!
 //! It keeps the three effects that routing trades: prefill stalls decodes, a decode costs more the more context it
 //! holds, and small batches are free up to the weight-read floor.
