@@ -58,7 +58,7 @@ struct Pass {
     next: InForce,
     /// The first document of each identity.
     seen: HashMap<Identity, Arc<Document>>,
-    refused: HashSet<Identity>,
+    refused: HashMap<Identity, Arc<Document>>,
     problems: Vec<Problem>,
     rejected: usize,
 }
@@ -159,7 +159,7 @@ impl Catalog {
         let last = self.in_force.get(identity);
         if findings.iter().any(Finding::is_error) {
             pass.rejected += 1;
-            pass.refused.insert(identity.clone());
+            pass.refused.insert(identity.clone(), document.clone());
             pass.next
                 .extend(last.map(|last| (identity.clone(), last.stale())));
         } else {

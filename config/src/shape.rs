@@ -36,7 +36,8 @@ impl Shape {
         }
     }
 
-    /// Reports what does not fit and takes it out of `value`, so that the rest can still be read.
+    /// Reports what does not fit. Takes it out of `value`, or puts something harmless there, so that the
+    /// rest can still be read and checked; a value with findings must not be used.
     pub(crate) fn check(&self, value: &mut Value, place: Place<'_>, findings: &mut Vec<Finding>) {
         self.walk(
             Field {
@@ -49,7 +50,7 @@ impl Shape {
         );
     }
 
-    /// False when the value itself is unusable.
+    /// False when the value is unusable and nothing could stand in for it.
     fn walk(&self, field: Field<'_>, value: &mut Value, findings: &mut Vec<Finding>) -> bool {
         let schema = self.resolve(field.schema);
         if let Some(words) = words(schema) {
@@ -61,20 +62,20 @@ impl Shape {
                     self.walk_object(schema, map, field.place, findings);
                     return true;
                 }
-                other => wrong_type(other, "a mapping", field.place),
+                ref other => wrong_type(other, "a mapping", field.place),
             },
             "array" => match value {
                 Value::Array(items) => {
                     return self.walk_items(schema, items, field, findings);
                 }
-                other => wrong_type(other, "a list", field.place),
+                ref other => wrong_type(other, "a list", field.place),
             },
             "string" => match value {
                 Value::String(text) => match (self.format)(field.name).map(|f| f.check(text)) {
                     None | Some(Ok(())) => return true,
                     Some(Err((message, remedy))) => Finding::error(field.place, message, remedy),
                 },
-                other => wrong_type(other, "text", field.place),
+                ref other => wrong_type(other, "text", field.place),
             },
             "integer" => match check_integer(schema, value) {
                 None => return true,
@@ -85,7 +86,8 @@ impl Shape {
             _ => return true,
         };
         findings.push(finding);
-        false
+        let stand_in = stand_in(schema_type(schema), (self.format)(field.name), value);
+        stand_in.map(|harmless| *value = harmless).is_some()
     }
 
     fn walk_items(
@@ -241,14 +243,14 @@ fn words(schema: &Value) -> Option<Vec<&str>> {
 
 fn check_word(
     words: &[&str],
-    value: &Value,
+    value: &mut Value,
     place: Place<'_>,
     findings: &mut Vec<Finding>,
 ) -> bool {
     let text = match value {
         Value::String(text) if words.contains(&text.as_str()) => return true,
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        ref other => other.to_string(),
     };
     let message = format!("`{text}` is none of {}", words.join(", "));
     findings.push(Finding::error(
@@ -256,7 +258,26 @@ fn check_word(
         message,
         did_you_mean(&text, words.iter().copied()),
     ));
-    false
+    let harmless = words.first().map(|word| Value::from(*word));
+    harmless.map(|word| *value = word).is_some()
+}
+
+/// A value of the right type in place of a wrong scalar.
+fn stand_in(kind: &str, format: Option<Format>, wrong: &Value) -> Option<Value> {
+    if wrong.is_array() || wrong.is_object() {
+        return None;
+    }
+    match kind {
+        "string" => match format {
+            // Every duration has a default, which suits the other rules better than any guess.
+            Some(Format::Duration) => None,
+            Some(Format::SocketAddress) => Some("127.0.0.1:0".into()),
+            None => Some(wrong.to_string().into()),
+        },
+        "integer" | "number" => Some(1.into()),
+        "boolean" => Some(false.into()),
+        _ => None,
+    }
 }
 
 fn check_integer(schema: &Value, value: &Value) -> Option<(String, String)> {

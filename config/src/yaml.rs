@@ -39,7 +39,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<YamlDocument>, SyntaxError> {
         let value = seed
             .deserialize(deserializer)
             .map_err(|error| SyntaxError {
-                line: error.location().map_or(1, |location| location.line()),
+                // A text that ends too soon fails on the line after its last.
+                line: error
+                    .location()
+                    .map_or(1, |location| location.line())
+                    .min(text.lines().count().max(1)),
                 message: plain_message(&error),
             })?;
         documents.push(YamlDocument { value, duplicates });

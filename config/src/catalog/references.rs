@@ -10,6 +10,7 @@ use crate::problem::{Finding, did_you_mean};
 
 /// Reports dangling routes and puts their last good version (and its ModelServers) back.
 pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
+    report_refused(in_force, pass);
     let routes: Vec<(Identity, Arc<Document>, bool)> = pass
         .next
         .iter()
@@ -34,7 +35,7 @@ pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
             }
             pass.problems.push(problem);
         }
-        pass.rejected += usize::from(!pass.refused.contains(&identity));
+        pass.rejected += usize::from(!pass.refused.contains_key(&identity));
         let Some(last) = in_force.get(&identity) else {
             pass.next.remove(&identity);
             continue;
@@ -51,9 +52,25 @@ pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
     }
 }
 
+/// Routes refused for other reasons: what else is wrong with them is said in the same go.
+fn report_refused(in_force: &InForce, pass: &mut Pass) {
+    let mut problems = Vec::new();
+    for document in pass.refused.values() {
+        for (path, server) in targets(document) {
+            let known = pass.next.contains_key(&server) || pass.refused.contains_key(&server);
+            let reported = document.findings.iter().any(|finding| finding.path == path);
+            if !known && !reported && !server.name.is_empty() {
+                let (message, remedy) = explain(&server, in_force, pass);
+                problems.push(document.problem(&Finding::error(path, message, remedy)));
+            }
+        }
+    }
+    pass.problems.extend(problems);
+}
+
 fn explain(server: &Identity, in_force: &InForce, pass: &Pass) -> (String, String) {
     let name = &server.name;
-    if pass.refused.contains(server) {
+    if pass.refused.contains_key(server) {
         let message = format!("the ModelServer `{name}` is refused and has no last good version");
         return (message, "mend the ModelServer first".into());
     }
@@ -67,6 +84,7 @@ fn explain(server: &Identity, in_force: &InForce, pass: &Pass) -> (String, Strin
     let siblings = pass
         .next
         .keys()
+        .chain(pass.refused.keys())
         .filter(|other| other.kind == Kind::ModelServer && other.namespace == server.namespace);
     let remedy = did_you_mean(name, siblings.map(|sibling| sibling.name.as_str()));
     let message = format!(

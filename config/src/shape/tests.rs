@@ -75,7 +75,8 @@ fn drops_nulls_and_checks_durations() {
     assert_eq!(texts.len(), 2, "{texts:#?}");
     assert!(texts[0].ends_with("did you mean `vLLM`?"), "{texts:?}");
     assert!(texts[1].starts_with("spec.trafficPolicy.timeout: \"5 minutes\" is not a duration"));
-    assert_eq!(rest, json!({"trafficPolicy": {}}));
+    let harmless = json!({"inferenceEngine": "vLLM", "trafficPolicy": {}});
+    assert_eq!(rest, harmless);
 }
 
 #[test]
