@@ -166,6 +166,8 @@ def main():
     if estimate > 1800:
         sys.exit(f"error: this would take {estimate / 60:.0f} minutes; fewer CELLS, ROUNDS or SECS, please")
     print(f"{len(cells)} cells, {len(names)} peers, {rounds} rounds of {seconds} s: about {estimate:.0f} s")
+    if "sluice" in names and "/debug/" in os.environ.get("GATEWAY", ""):
+        print("the gateway is a debug build: its CPU and latency mean nothing")
     work = peers.prepare()
     results, memory = run(cells, names, rounds, seconds, threads, work)
     table(cells, names, results)

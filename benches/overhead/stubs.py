@@ -30,7 +30,7 @@ def events(with_usage):
     def choice(delta, reason=None):
         return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]
 
-    tokens = EVENTS - 3 - with_usage
+    tokens = EVENTS - 3
     result = [event(choice({"role": "assistant", "content": ""}))]
     result += [event(choice({"content": f" token{number % 10}"})) for number in range(tokens)]
     result.append(event(choice({}, "stop")))
