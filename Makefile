@@ -38,8 +38,8 @@ test-real: tools engines ## whole-product tests on llama.cpp engines
 ## Check
 
 .PHONY: fmt lint check-crds check-examples deny ci
-fmt: ## format the Rust code (CHECK=1: only look)
-	@$(step) cargo fmt --all $(if $(CHECK),-- --check)
+fmt: ## format the Rust code (CHECK=1: only list the files that are not)
+	@$(step) cargo fmt --all $(if $(CHECK),-- --check -l)
 lint: tools ## clippy without warnings, scripts that parse, arrows between rooms
 	@$(step) $(scripts)/lint.sh
 check-crds: tools ## crds/yaml is what the types say
