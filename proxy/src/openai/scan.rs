@@ -235,10 +235,7 @@ impl Pass {
 
 /// The field a key names, escapes in the key resolved: `"mod\u0065l"` is `model`.
 fn key_of(cursor: &Cursor<'_>, name: &Text) -> Option<Key> {
-    if !name.escaped {
-        return Key::from_name(cursor.bytes(&name.inner));
-    }
-    Key::from_name(cursor.decode(name)?.as_bytes())
+    Key::from_name(&cursor.name(name))
 }
 
 /// A hint's value; none if it is empty or cannot be decoded.

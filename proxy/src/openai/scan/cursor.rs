@@ -60,6 +60,15 @@ impl<'a> Cursor<'a> {
         plain.ok().map(Cow::Borrowed)
     }
 
+    /// A key, unescaped; empty if an escape in it is not a character.
+    pub(in crate::openai) fn name(&self, key: &Text) -> Cow<'a, [u8]> {
+        if !key.escaped {
+            return Cow::Borrowed(self.bytes(&key.inner));
+        }
+        let decoded = self.decode(key).unwrap_or_default();
+        Cow::Owned(decoded.into_owned().into_bytes())
+    }
+
     /// Skips white space and tells the next byte, if any.
     pub(in crate::openai) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.body.get(self.at) {

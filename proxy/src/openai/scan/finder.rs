@@ -5,7 +5,7 @@
 //! engine does, and no such mistake moves an end.
 
 use super::error::ScanError;
-use super::masks::{BLOCK, Escapes, block, brackets, prefix_xor, text};
+use super::masks::{BLOCK, Escapes, block, brackets, first_of_text, prefix_xor, text};
 
 /// Deepest nesting of arrays and objects that is forwarded.
 ///
@@ -24,11 +24,25 @@ pub(super) struct StringEnd {
 /// The end of the string whose opening quote stands just before `start`.
 #[inline]
 pub(super) fn string_end(body: &[u8], start: usize) -> Result<StringEnd, ScanError> {
+    if let Some(quote) = first_of_text(body, start)
+        && body[quote] == b'"'
+    {
+        return Ok(StringEnd {
+            quote,
+            escaped: false,
+        });
+    }
+    long_string_end(body, start)
+}
+
+/// The same for strings that are long, hold escapes, or end with the body.
+fn long_string_end(body: &[u8], start: usize) -> Result<StringEnd, ScanError> {
     let mut escapes = Escapes::default();
     let mut escaped = false;
+    let mut padded = None;
     let mut at = start;
     while at < body.len() {
-        let masks = text(&block(body, at));
+        let masks = text(block(body, at, &mut padded));
         let end = masks.quote & !escapes.next(masks.backslash);
         let stop = end | masks.control;
         if stop != 0 {
@@ -108,15 +122,16 @@ pub(in crate::openai) fn container_end(
     let mut nesting = Nesting::new(outer);
     let mut escapes = Escapes::default();
     let mut in_string = 0_u64;
+    let mut padded = None;
     let mut at = start;
     while at < body.len() {
-        let bytes = block(body, at);
-        let masks = text(&bytes);
+        let bytes = block(body, at, &mut padded);
+        let masks = text(bytes);
         let quotes = masks.quote & !escapes.next(masks.backslash);
         let strings = prefix_xor(quotes) ^ in_string;
         in_string = ((strings as i64) >> 63) as u64;
         let wrong = masks.control & strings | masks.backslash & !strings;
-        let found = brackets(&bytes);
+        let found = brackets(bytes);
         let mut left = (found.open | found.close) & !strings;
         while left != 0 {
             let offset = left.trailing_zeros();

@@ -83,14 +83,12 @@ fn item(cursor: &mut Cursor<'_>, facts: &mut Facts, text: PromptKind) -> Result<
         PromptKind::Input => PromptKind::Content,
         other => other,
     };
-    cursor.object(
-        |cursor, key| match &*cursor.decode(&key).unwrap_or_default() {
-            "role" => string(cursor, facts, PromptKind::Role),
-            "content" | "output" => parts(cursor, facts, text, PART_LEVELS),
-            "text" => string(cursor, facts, text),
-            _ => cursor.skip().map(drop),
-        },
-    )?;
+    cursor.object(|cursor, key| match &*cursor.name(&key) {
+        b"role" => string(cursor, facts, PromptKind::Role),
+        b"content" | b"output" => parts(cursor, facts, text, PART_LEVELS),
+        b"text" => string(cursor, facts, text),
+        _ => cursor.skip().map(drop),
+    })?;
     Ok(())
 }
 
@@ -108,13 +106,11 @@ fn parts(
         if cursor.kind()? != JsonKind::Object {
             return string(cursor, facts, text);
         }
-        cursor.object(
-            |cursor, key| match &*cursor.decode(&key).unwrap_or_default() {
-                "text" => string(cursor, facts, text),
-                "content" => parts(cursor, facts, text, levels - 1),
-                _ => cursor.skip().map(drop),
-            },
-        )?;
+        cursor.object(|cursor, key| match &*cursor.name(&key) {
+            b"text" => string(cursor, facts, text),
+            b"content" => parts(cursor, facts, text, levels - 1),
+            _ => cursor.skip().map(drop),
+        })?;
         Ok(())
     })?;
     Ok(())
