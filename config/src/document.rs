@@ -188,9 +188,10 @@ impl Document {
 /// `endpoint:` must not also be reported as missing endpoints.
 pub(crate) fn without_echoes(shape: &[Finding], meaning: Vec<Finding>) -> Vec<Finding> {
     let echo = |finding: &Finding| {
-        shape
-            .iter()
-            .any(|s| s.severity == Severity::Error && finding.path.contains(&s.path))
+        finding.is_error()
+            && shape
+                .iter()
+                .any(|s| s.severity == Severity::Error && finding.path.contains(&s.path))
     };
     meaning
         .into_iter()

@@ -289,6 +289,10 @@ fn check_integer(schema: &Value, value: &Value) -> Option<(String, String)> {
         Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
         _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
     };
+    // Bounds come as integers or floats; both are exact below 2^53.
+    let bound = |word: &str| schema[word].as_f64().map(|bound| bound as i128);
+    let low = bound("minimum").map_or(low, |minimum| minimum.max(low));
+    let high = bound("maximum").map_or(high, |maximum| maximum.min(high));
     let number = value
         .as_i64()
         .map(i128::from)

@@ -58,13 +58,32 @@ impl Watcher {
         debounce: Duration,
         on_change: impl FnMut() + Send + 'static,
     ) -> io::Result<Self> {
+        Self::spawn(
+            seen,
+            path.into(),
+            debounce,
+            POLL_INTERVAL,
+            Notifier::new,
+            on_change,
+        )
+    }
+
+    fn spawn(
+        seen: Fingerprint,
+        path: PathBuf,
+        debounce: Duration,
+        poll: Duration,
+        notifier: impl FnOnce(SyncSender<()>) -> Notifier,
+        on_change: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
         // One place is enough: a second event says nothing new.
         let (wake, events) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
-        let notifier = Notifier::new(wake.clone());
+        let notifier = notifier(wake.clone());
         let watch = Watch {
-            path: path.into(),
+            path,
             debounce,
+            poll,
             seen,
             events,
             notifier,
@@ -97,6 +116,7 @@ impl Drop for Watcher {
 struct Watch {
     path: PathBuf,
     debounce: Duration,
+    poll: Duration,
     seen: Fingerprint,
     events: Receiver<()>,
     notifier: Notifier,
@@ -120,7 +140,7 @@ impl Watch {
                 on_change();
                 continue;
             }
-            at_rest = match self.events.recv_timeout(POLL_INTERVAL) {
+            at_rest = match self.events.recv_timeout(self.poll) {
                 Ok(()) => {
                     self.settle();
                     true

@@ -49,7 +49,7 @@ fn reports_wrong_types_ranges_words_and_missing_fields() {
     has("spec.modelName: expected text, found the number 7; put it in quotes");
     has("spec.loraAdapters: expected a list, found the text \"x\"; start each item with `- `");
     has(
-        "spec.rules[0].targetModels[0].weight: -1 is out of range; use a whole number from 0 to 4294967295",
+        "spec.rules[0].targetModels[0].weight: -1 is out of range; use a whole number from 0 to 100",
     );
     has(
         "spec.rules[0].targetModels[1].weight: expected a whole number, found the text \"5\"; \

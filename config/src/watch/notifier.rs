@@ -37,6 +37,15 @@ impl Notifier {
         }
     }
 
+    /// Says nothing, as on a file system without events.
+    #[cfg(test)]
+    pub(super) fn silent(_: SyncSender<()>) -> Self {
+        Self {
+            watcher: None,
+            armed: BTreeSet::new(),
+        }
+    }
+
     /// Watches what must be watched now.
     pub(super) fn arm(&mut self, path: &Path) {
         let Some(watcher) = &mut self.watcher else {
@@ -90,4 +99,27 @@ fn folders(path: &Path) -> BTreeSet<Folder> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind};
+
+    use super::*;
+
+    #[test]
+    fn reading_is_no_change_and_all_else_may_be_one() {
+        assert!(!may_be_change(EventKind::Access(AccessKind::Open(
+            AccessMode::Any
+        ))));
+        assert!(!may_be_change(EventKind::Access(AccessKind::Close(
+            AccessMode::Read
+        ))));
+        assert!(may_be_change(EventKind::Access(AccessKind::Close(
+            AccessMode::Write
+        ))));
+        assert!(may_be_change(EventKind::Create(CreateKind::File)));
+        assert!(may_be_change(EventKind::Modify(ModifyKind::Any)));
+        assert!(may_be_change(EventKind::Any));
+    }
 }

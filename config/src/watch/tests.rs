@@ -161,3 +161,20 @@ fn dropping_it_ends_its_thread() {
             .is_err_and(|error| error == RecvTimeoutError::Disconnected)
     );
 }
+
+#[test]
+fn polls_where_no_event_arrives() {
+    let (_folder, path) = folder();
+    let (sender, changes) = channel();
+    let file = path.clone();
+    let on_change = move || {
+        let _ = sender.send(fs::read_to_string(&file).ok());
+    };
+    let (seen, tick) = (Fingerprint::of(&path), Duration::from_millis(10));
+    let _watcher =
+        Watcher::spawn(seen, path.clone(), tick, tick, Notifier::silent, on_change).unwrap();
+    fs::write(&path, "one").unwrap();
+    until(&changes, Some("one"));
+    fs::remove_file(&path).unwrap();
+    until(&changes, None);
+}
