@@ -9,10 +9,12 @@ use sluice_e2e::harness::{Gateway, model_route, model_server};
 const MODEL: &str = "smollm2";
 
 async fn two_engines() -> (Vec<LlamaEngine>, Gateway) {
-    let engines: Vec<LlamaEngine> =
-        (0..2).map(|_| LlamaEngine::start(MODEL).expect("a real engine")).collect();
+    let engines: Vec<LlamaEngine> = (0..2)
+        .map(|_| LlamaEngine::start(MODEL).expect("a real engine"))
+        .collect();
     let addresses: Vec<_> = engines.iter().map(LlamaEngine::addr).collect();
-    let routes = model_server("llama", &addresses, "") + &model_route(MODEL, MODEL, &[("llama", 100)]);
+    let routes =
+        model_server("llama", &addresses, "") + &model_route(MODEL, MODEL, &[("llama", 100)]);
     let gateway = Gateway::builder(routes).start().await;
     (engines, gateway)
 }
@@ -32,7 +34,12 @@ fn chat(stream: bool, include_usage: bool) -> Value {
 }
 
 async fn post(url: String, body: &Value) -> String {
-    let answer = reqwest::Client::new().post(url).json(body).send().await.unwrap();
+    let answer = reqwest::Client::new()
+        .post(url)
+        .json(body)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 200);
     answer.text().await.unwrap()
 }
@@ -63,7 +70,11 @@ async fn a_real_stream_is_what_the_engine_sent() {
         let path = "/v1/chat/completions";
         let direct = post(format!("http://{}{path}", engines[0].addr()), &body).await;
         let through = post(gateway.url(path), &body).await;
-        assert_eq!(essence(&through), essence(&direct), "include_usage: {include_usage}");
+        assert_eq!(
+            essence(&through),
+            essence(&direct),
+            "include_usage: {include_usage}"
+        );
         assert!(through.ends_with("data: [DONE]\n\n"), "{through}");
     }
     gateway.settled().await;
@@ -100,11 +111,17 @@ async fn a_gone_client_stops_a_real_engine() {
     drop(answer);
     gateway.settled().await;
     let busy = |slots: &Value| {
-        slots.as_array().unwrap().iter().any(|slot| slot["is_processing"] == json!(true))
+        slots
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|slot| slot["is_processing"] == json!(true))
     };
     sluice_e2e::harness::wait_until("both engines are idle", || async {
         for engine in &engines {
-            let slots = reqwest::get(format!("http://{}/slots", engine.addr())).await.unwrap();
+            let slots = reqwest::get(format!("http://{}/slots", engine.addr()))
+                .await
+                .unwrap();
             if busy(&slots.json::<Value>().await.unwrap()) {
                 return false;
             }
@@ -120,12 +137,21 @@ async fn the_openai_sdk_finds_nothing_wrong() {
     let (_engines, gateway) = two_engines().await;
     let url = gateway.url("/v1");
     let output = tokio::task::spawn_blocking(move || {
-        python("sdk_client.py").unwrap().arg(url).args(["--model", MODEL]).output().unwrap()
+        python("sdk_client.py")
+            .unwrap()
+            .arg(url)
+            .args(["--model", MODEL])
+            .output()
+            .unwrap()
     })
     .await
     .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let said: Value = serde_json::from_str(said.trim()).unwrap();
     assert_eq!(said["ok"], true, "{said}");
     gateway.settled().await;

@@ -13,7 +13,7 @@ use sluice_config::snapshot;
 
 pub use health::{Admission, Health};
 
-use crate::forward::upstream::Link;
+use crate::forward::link::Link;
 
 /// One inference endpoint.
 #[derive(Debug)]

@@ -66,7 +66,7 @@ pub struct Gateway {
 /// Why a request's normal way ends before an engine's answer is relayed.
 pub(crate) enum Halt {
     /// A filter, or an API of the gateway's own, answers.
-    Reply(LocalReply),
+    Reply(Box<LocalReply>),
     /// The gateway refuses.
     Error(RequestError),
     /// Nobody is left to answer.
@@ -150,7 +150,7 @@ impl Gateway {
             None => self.handle(client, &mut request).await,
         };
         if let Err(halt) = halt {
-            respond::halted(client, &mut request, halt).await;
+            Box::pin(respond::halted(client, &mut request, halt)).await;
         }
         request.settle(self);
     }
@@ -160,17 +160,18 @@ impl Gateway {
         client: &mut D,
         request: &mut Request,
     ) -> Result<(), Halt> {
-        request.enter_filters().await?;
+        Box::pin(request.enter_filters()).await?;
         match surface::classify(&request.head.method, request.head.uri.path())? {
             Api::Inference => inference::serve(self, client, request).await,
-            Api::Models => Err(Halt::Reply(respond::json(&models::list(
-                request.snapshot(),
-            )))),
+            Api::Models => {
+                let models = models::list(request.snapshot());
+                Err(Halt::Reply(respond::json(&models).into()))
+            }
             Api::Model(name) => match models::find(request.snapshot(), &name) {
-                Some(model) => Err(Halt::Reply(respond::json(&model))),
+                Some(model) => Err(Halt::Reply(respond::json(&model).into())),
                 None => Err(RequestError::RouteNotFound { model: name }.into()),
             },
-            Api::Options(allow) => Err(Halt::Reply(respond::options(allow))),
+            Api::Options(allow) => Err(Halt::Reply(respond::options(allow).into())),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod app;
 mod shutdown;
+mod upkeep;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::{FailPolicy, Listener};
@@ -155,6 +157,8 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
         service.add_tcp(&address.to_string());
         server.add_service(service);
     }
+    let upkeep = upkeep::Upkeep(Arc::clone(gateway));
+    server.add_service(background_service("upkeep", upkeep));
     Ok(server)
 }
 

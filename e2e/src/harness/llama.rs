@@ -24,12 +24,18 @@ pub fn engines_folder() -> anyhow::Result<PathBuf> {
         .context("SLUICE_ENGINES is not set: run `make test-real`, or `make engines` and set it")?;
     let folder = PathBuf::from(folder);
     let python = folder.join("bin/python");
-    anyhow::ensure!(python.exists(), "{} is missing: run `make engines`", python.display());
+    anyhow::ensure!(
+        python.exists(),
+        "{} is missing: run `make engines`",
+        python.display()
+    );
     Ok(folder)
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("python")
+        .join(name)
 }
 
 /// A command that runs one of `e2e/python` with the fetched Python.
@@ -58,7 +64,10 @@ impl LlamaEngine {
         let output = process.stdout.take().context("stdout was asked for")?;
         for line in BufReader::new(output).lines() {
             if let Some(address) = line?.strip_prefix("listening on http://") {
-                return Ok(Self { process, address: address.trim().parse()? });
+                return Ok(Self {
+                    process,
+                    address: address.trim().parse()?,
+                });
             }
         }
         let status = process.wait()?;

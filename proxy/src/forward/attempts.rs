@@ -92,7 +92,7 @@ pub enum NoAnswer {
     /// The gateway answers.
     Error(RequestError),
     /// A filter answers.
-    Reply(LocalReply),
+    Reply(Box<LocalReply>),
 }
 
 /// How one attempt ended that may be followed by another.
@@ -327,7 +327,7 @@ fn attempt_head(job: &mut Job<'_>, address: &str) -> Result<Option<RequestHead>,
     let mut head = job.head.clone();
     match job.filters.attempt(&mut head, address) {
         Flow::Next => Ok(Some(head)),
-        Flow::Reply(reply) => Err(NoAnswer::Reply(reply)),
+        Flow::Reply(reply) => Err(NoAnswer::Reply(reply.into())),
     }
 }
 

@@ -209,7 +209,11 @@ fn join(pieces: &mut Vec<Bytes>) -> Bytes {
     match pieces.len() {
         0 => Bytes::new(),
         1 => pieces.pop().unwrap_or_default(),
-        _ => pieces.drain(..).collect::<Vec<_>>().concat().into(),
+        _ => {
+            let joined = pieces.concat().into();
+            pieces.clear();
+            joined
+        }
     }
 }
 

@@ -1,36 +1,31 @@
-//! [`Upstream`] on Pingora: connections to engines, kept in a small pool per endpoint, and one attempt on one of
-//! them. HTTP/1.1, HTTP/2 by prior knowledge, and both with TLS.
+//! [`Upstream`] on Pingora's connections: one attempt at an engine, over HTTP/1.1, HTTP/2 by prior knowledge, and
+//! both with TLS.
 //!
-//! The request's head and body leave as one write, straight from our own header map. Responses are read by
-//! Pingora's sessions. Pingora's own `Connector` pool is not used for HTTP/1.1: it spawns a task for every
-//! connection given back and asks the kernel for the peer's name at every reuse.
+//! Connecting, TLS and HTTP/2 are Pingora's. HTTP/1.1 is ours on its raw streams: one write for the request
+//! ([`super::request`]), one small buffer for the response ([`super::h1`]), kept connections per endpoint
+//! ([`super::link`]).
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
-use http::{HeaderMap, Version, header};
 use pingora_core::connectors::http::v2::Connector as H2Connector;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as H1Session;
 use pingora_core::protocols::http::v2::client::Http2Session;
-use pingora_core::upstreams::peer::{HttpPeer, PeerOptions};
-use pingora_http::RequestHeader;
+use pingora_core::upstreams::peer::HttpPeer;
 use sluice_config::bootstrap::UpstreamConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::exchange::{EngineError, Upstream};
+use super::h1::{ReadError, ResponseReader};
+use super::link::Link;
+use super::request;
 use crate::http::{RequestHead, ResponseHead, hygiene};
 
-/// Body pieces that are ready are joined into one write up to this size.
+/// Pieces of an HTTP/2 body that are ready are joined into one write up to this size.
 const JOIN_BYTES: usize = 64 << 10;
-/// A body up to this size is copied behind the head: one small copy is cheaper than a gathered write.
-const COPY_BODY_BYTES: usize = 8 << 10;
 /// How long an answer may take to show after sending the request has failed.
 const EARLY_ANSWER: Duration = Duration::from_millis(50);
 /// Streams on one HTTP/2 connection to an engine.
@@ -46,92 +41,6 @@ pub struct Connector {
     insecure: bool,
 }
 
-/// One endpoint's side of the wire: how to reach it, and its idle connections.
-pub struct Link {
-    host: String,
-    port: u16,
-    /// `host:port` for the `host` field and the HTTP/2 authority.
-    authority: String,
-    tls: bool,
-    http2: bool,
-    idle: Mutex<VecDeque<Idle>>,
-}
-
-struct Idle {
-    stream: Stream,
-    since: Instant,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link")
-            .field("authority", &self.authority)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    /// A link to `host:port`; `authority` is what the engine sees as its name.
-    pub fn new(host: &str, port: u16, authority: &str, tls: bool, http2: bool) -> Self {
-        Self {
-            host: host.to_owned(),
-            port,
-            authority: authority.to_owned(),
-            tls,
-            http2,
-            idle: Mutex::new(VecDeque::new()),
-        }
-    }
-
-    /// Idle connections kept now.
-    pub fn idle_connections(&self) -> usize {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-
-    /// The youngest idle connection that is still open.
-    fn take_idle(&self, idle_timeout: Duration) -> Option<Stream> {
-        loop {
-            let mut idle = self
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_back()?;
-            if idle.since.elapsed() >= idle_timeout {
-                // All others are older still.
-                self.idle
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clear();
-                return None;
-            }
-            // A read that would wait: open and quiet. No system call unless something has arrived.
-            if idle.stream.read(&mut [0]).now_or_never().is_none() {
-                return Some(idle.stream);
-            }
-        }
-    }
-
-    fn keep(&self, stream: Stream, max_idle: usize, idle_timeout: Duration) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle
-            .front()
-            .is_some_and(|oldest| oldest.since.elapsed() >= idle_timeout)
-            || idle.len() >= max_idle.max(1)
-        {
-            idle.pop_front();
-        }
-        if max_idle > 0 {
-            idle.push_back(Idle {
-                stream,
-                since: Instant::now(),
-            });
-        }
-    }
-}
-
 /// One attempt: a request sent, its response to be read.
 pub struct PingoraUpstream {
     session: Session,
@@ -139,16 +48,20 @@ pub struct PingoraUpstream {
     reused: bool,
     /// Read already, because the engine answered before it took the whole request.
     early: Option<ResponseHead>,
-    /// Found while joining ready pieces, told with the next call.
-    pending: Option<Result<Option<Bytes>, EngineError>>,
-    ended: bool,
     /// The request went out whole, so the connection can serve another.
     sent: bool,
 }
 
 enum Session {
-    H1(Box<H1Session>),
-    H2(Box<Http2Session>),
+    H1(ResponseReader<Stream>),
+    H2(Box<H2Response>),
+}
+
+struct H2Response {
+    session: Http2Session,
+    /// Found while joining ready pieces, told with the next call.
+    pending: Option<Result<Option<Bytes>, EngineError>>,
+    ended: bool,
 }
 
 impl Connector {
@@ -178,21 +91,20 @@ impl Connector {
         fresh: bool,
     ) -> Result<PingoraUpstream, EngineError> {
         if link.http2 {
-            return self.send_h2(link, head, body).await;
+            return Box::pin(self.send_h2(link, head, body)).await;
         }
         let kept = if fresh {
             None
         } else {
-            link.take_idle(self.idle_timeout)
+            link.take(self.idle_timeout)
         };
         let reused = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
-            None => self.connect(link).await?,
+            None => Box::pin(self.connect(link)).await?,
         };
-        let written = write_h1(&mut stream, link, head, body).await;
-        let mut upstream =
-            PingoraUpstream::new(Session::H1(Box::new(H1Session::new(stream))), reused);
+        let written = request::write_h1(&mut stream, link, head, body).await;
+        let mut upstream = PingoraUpstream::new(Session::H1(ResponseReader::new(stream)), reused);
         let Err(error) = written else {
             return Ok(upstream);
         };
@@ -210,35 +122,41 @@ impl Connector {
         }
     }
 
+    /// Ends an exchange: its connection is kept when the response was read whole, else closed.
+    pub async fn release(&self, link: &Link, upstream: PingoraUpstream) {
+        match upstream.session {
+            // Dropped unfinished, the connection closes at once and the engine sees it.
+            Session::H1(reader) if upstream.sent => {
+                if let Some(stream) = reader.into_reusable() {
+                    link.keep(stream, self.max_idle, self.idle_timeout);
+                }
+            }
+            Session::H1(_) => {}
+            Session::H2(response) => {
+                if let Ok(peer) = self.peer(link).await {
+                    let idle_timeout = Some(self.idle_timeout);
+                    self.h2
+                        .release_http_session(response.session, &peer, idle_timeout);
+                }
+            }
+        }
+    }
+
     async fn connect(&self, link: &Link) -> Result<Stream, EngineError> {
         let peer = self.peer(link).await?;
-        self.h1
-            .new_stream(&peer)
-            .await
-            .map_err(|error| EngineError::Connect(cause(&error)))
+        let stream = self.h1.new_stream(&peer).await;
+        stream.map_err(|error| EngineError::Connect(cause(&error)))
     }
 
     /// The peer of a link. Names are looked up for each new connection, so that a changed address is found.
     async fn peer(&self, link: &Link) -> Result<HttpPeer, EngineError> {
         let address = match link.host.parse::<IpAddr>() {
             Ok(ip) => SocketAddr::new(ip, link.port),
-            Err(_) => {
-                let lookup = tokio::net::lookup_host((link.host.as_str(), link.port));
-                tokio::time::timeout(self.connect_timeout, lookup)
-                    .await
-                    .map_err(|_| {
-                        EngineError::Connect(format!("lookup of {} timed out", link.host))
-                    })?
-                    .map_err(|error| {
-                        EngineError::Connect(format!("lookup of {}: {error}", link.host))
-                    })?
-                    .next()
-                    .ok_or_else(|| EngineError::Connect(format!("{} has no address", link.host)))?
-            }
+            Err(_) => self.look_up(link).await.map_err(EngineError::Connect)?,
         };
         // An empty SNI would switch certificate checks off altogether.
         let mut peer = HttpPeer::new(address, link.tls, link.host.clone());
-        let options: &mut PeerOptions = &mut peer.options;
+        let options = &mut peer.options;
         options.connection_timeout = Some(self.connect_timeout);
         options.total_connection_timeout = Some(self.connect_timeout);
         options.max_h2_streams = H2_STREAMS;
@@ -252,6 +170,16 @@ impl Connector {
         Ok(peer)
     }
 
+    async fn look_up(&self, link: &Link) -> Result<SocketAddr, String> {
+        let host = link.host.as_str();
+        let lookup = tokio::net::lookup_host((host, link.port));
+        let mut found = tokio::time::timeout(self.connect_timeout, lookup)
+            .await
+            .map_err(|_| format!("lookup of {host} timed out"))?
+            .map_err(|error| format!("lookup of {host}: {error}"))?;
+        found.next().ok_or_else(|| format!("{host} has no address"))
+    }
+
     async fn send_h2(
         &self,
         link: &Link,
@@ -263,53 +191,37 @@ impl Connector {
         let reused = kept.is_some();
         let mut session = match kept {
             Some(session) => session,
-            None => match self.h2.new_http_session::<HttpPeer, ()>(&peer).await {
-                Ok(HttpSession::H2(session)) => session,
-                Ok(_) => {
-                    return Err(EngineError::Connect(
-                        "the engine does not speak HTTP/2".into(),
-                    ));
-                }
-                Err(error) => return Err(EngineError::Connect(cause(&error))),
-            },
+            None => self.new_h2(&peer).await?,
         };
-        let request = h2_head(link, head, body.len())?;
-        let failed = |error: &pingora_core::Error| {
-            if reused {
-                EngineError::Stale(cause(error))
-            } else {
-                EngineError::Lost(cause(error))
-            }
-        };
-        session
-            .write_request_header(Box::new(request), body.is_empty())
-            .map_err(|error| failed(&error))?;
-        if !body.is_empty() {
-            session
-                .write_request_body(body.clone(), true)
-                .await
-                .map_err(|error| failed(&error))?;
+        let head = Box::new(request::h2_head(link, head, body.len())?);
+        let mut sent = session.write_request_header(head, body.is_empty());
+        if sent.is_ok() && !body.is_empty() {
+            sent = session.write_request_body(body.clone(), true).await;
         }
-        Ok(PingoraUpstream::new(Session::H2(Box::new(session)), reused))
+        match sent {
+            Ok(()) => {
+                let response = H2Response {
+                    session,
+                    pending: None,
+                    ended: false,
+                };
+                Ok(PingoraUpstream::new(
+                    Session::H2(Box::new(response)),
+                    reused,
+                ))
+            }
+            Err(error) if reused => Err(EngineError::Stale(cause(&error))),
+            Err(error) => Err(EngineError::Lost(cause(&error))),
+        }
     }
 
-    /// Ends an exchange: its connection is kept when the response was read whole, else closed.
-    pub async fn release(&self, link: &Link, upstream: PingoraUpstream) {
-        match upstream.session {
-            Session::H1(mut session) if upstream.ended && upstream.sent => {
-                session.respect_keepalive();
-                if let Some(stream) = session.reuse().await {
-                    link.keep(stream, self.max_idle, self.idle_timeout);
-                }
-            }
-            // Dropped unfinished, the connection closes at once and the engine sees it.
-            Session::H1(_) => {}
-            Session::H2(session) => {
-                if let Ok(peer) = self.peer(link).await {
-                    self.h2
-                        .release_http_session(*session, &peer, Some(self.idle_timeout));
-                }
-            }
+    async fn new_h2(&self, peer: &HttpPeer) -> Result<Http2Session, EngineError> {
+        match self.h2.new_http_session::<HttpPeer, ()>(peer).await {
+            Ok(HttpSession::H2(session)) => Ok(session),
+            Ok(_) => Err(EngineError::Connect(
+                "the engine does not speak HTTP/2".into(),
+            )),
+            Err(error) => Err(EngineError::Connect(cause(&error))),
         }
     }
 }
@@ -322,86 +234,12 @@ fn cause(error: &pingora_core::Error) -> String {
     }
 }
 
-fn write_fields(buffer: &mut BytesMut, headers: &HeaderMap) {
-    for (name, value) in headers {
-        if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
-            continue;
-        }
-        buffer.put_slice(name.as_str().as_bytes());
-        buffer.put_slice(b": ");
-        buffer.put_slice(value.as_bytes());
-        buffer.put_slice(b"\r\n");
-    }
-}
-
-async fn write_h1(
-    stream: &mut Stream,
-    link: &Link,
-    head: &RequestHead,
-    body: &Bytes,
-) -> std::io::Result<()> {
-    let inline = body.len() <= COPY_BODY_BYTES;
-    let mut buffer = BytesMut::with_capacity(1024 + if inline { body.len() } else { 0 });
-    buffer.put_slice(head.method.as_str().as_bytes());
-    buffer.put_u8(b' ');
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    buffer.put_slice(target.as_bytes());
-    buffer.put_slice(b" HTTP/1.1\r\nhost: ");
-    buffer.put_slice(link.authority.as_bytes());
-    buffer.put_slice(b"\r\n");
-    write_fields(&mut buffer, &head.headers);
-    buffer.put_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    if inline {
-        buffer.put_slice(body);
-        stream.write_all(&buffer).await?;
-    } else {
-        stream
-            .write_all_buf(&mut Buf::chain(buffer, body.clone()))
-            .await?;
-    }
-    stream.flush().await
-}
-
-fn h2_head(link: &Link, head: &RequestHead, length: usize) -> Result<RequestHeader, EngineError> {
-    let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(format!("request: {error}"));
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    let mut request =
-        RequestHeader::build_no_case(head.method.clone(), b"/", Some(head.headers.len() + 1))
-            .map_err(|error| invalid(&error))?;
-    let scheme = if link.tls { "https" } else { "http" };
-    let uri = format!("{scheme}://{}{target}", link.authority)
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| invalid(&error))?;
-    request.set_uri(uri);
-    request.set_version(Version::HTTP_2);
-    for (name, value) in &head.headers {
-        if *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::EXPECT {
-            continue;
-        }
-        request
-            .append_header(name.clone(), value.clone())
-            .map_err(|error| invalid(&error))?;
-    }
-    request
-        .insert_header(header::CONTENT_LENGTH, length)
-        .map_err(|error| invalid(&error))?;
-    Ok(request)
-}
-
 impl PingoraUpstream {
     fn new(session: Session, reused: bool) -> Self {
         Self {
             session,
             reused,
             early: None,
-            pending: None,
-            ended: false,
             sent: true,
         }
     }
@@ -411,47 +249,13 @@ impl PingoraUpstream {
         self.reused
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, EngineError> {
-        let read = match &mut self.session {
-            Session::H1(session) => {
-                if session.is_body_done() {
-                    return Ok(None);
-                }
-                session.read_body_bytes().await
+    fn h1_error(&self, error: &ReadError) -> EngineError {
+        match error {
+            ReadError::Invalid(why) => EngineError::Invalid((*why).to_owned()),
+            ReadError::ClosedIdle | ReadError::Io(_) if self.reused => {
+                EngineError::Stale(error.to_string())
             }
-            Session::H2(session) => session.read_response_body().await,
-        };
-        read.map_err(|error| EngineError::Lost(cause(&error)))
-    }
-
-    async fn read_head_once(&mut self) -> Result<ResponseHead, EngineError> {
-        let result = match &mut self.session {
-            Session::H1(session) => session.read_response().await.map(|_| ()),
-            Session::H2(session) => session.read_response_header().await,
-        };
-        if let Err(error) = result {
-            return Err(self.head_error(&error));
-        }
-        let response = match &self.session {
-            Session::H1(session) => session.resp_header(),
-            Session::H2(session) => session.response_header(),
-        };
-        let response =
-            response.ok_or_else(|| EngineError::Invalid("no response header".to_owned()))?;
-        let mut headers = response.headers.clone();
-        hygiene::strip_hop_by_hop(&mut headers);
-        Ok(ResponseHead {
-            status: response.status,
-            headers,
-        })
-    }
-
-    fn head_error(&self, error: &pingora_core::Error) -> EngineError {
-        use pingora_core::ErrorType::{ConnectionClosed, InvalidHTTPHeader, ReadError};
-        match error.etype() {
-            InvalidHTTPHeader => EngineError::Invalid("the response header is not HTTP".into()),
-            ConnectionClosed | ReadError if self.reused => EngineError::Stale(cause(error)),
-            _ => EngineError::Lost(cause(error)),
+            _ => EngineError::Lost(error.to_string()),
         }
     }
 }
@@ -461,57 +265,90 @@ impl Upstream for PingoraUpstream {
         if let Some(head) = self.early.take() {
             return Ok(head);
         }
-        loop {
-            let head = self.read_head_once().await?;
-            if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-                return Err(EngineError::Invalid("the engine switched protocols".into()));
+        let read = match &mut self.session {
+            Session::H1(reader) => reader.head().await,
+            Session::H2(response) => return response.head(self.reused).await,
+        };
+        match read {
+            Ok(mut head) => {
+                hygiene::strip_hop_by_hop(&mut head.headers);
+                Ok(head)
             }
-            if !head.status.is_informational() {
-                return Ok(head);
-            }
+            Err(error) => Err(self.h1_error(&error)),
         }
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, EngineError> {
-        let first = match self.pending.take() {
+        match &mut self.session {
+            Session::H1(reader) => reader
+                .chunk()
+                .await
+                .map_err(|error| EngineError::Lost(error.to_string())),
+            Session::H2(response) => response.chunk().await,
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        match &self.session {
+            Session::H1(reader) => reader.is_done(),
+            Session::H2(response) => response.ended,
+        }
+    }
+}
+
+impl H2Response {
+    async fn head(&mut self, reused: bool) -> Result<ResponseHead, EngineError> {
+        if let Err(error) = self.session.read_response_header().await {
+            let cause = cause(&error);
+            return Err(if reused {
+                EngineError::Stale(cause)
+            } else {
+                EngineError::Lost(cause)
+            });
+        }
+        let response = self.session.response_header();
+        let response = response.ok_or_else(|| EngineError::Invalid("no response header".into()))?;
+        let mut headers = response.headers.clone();
+        hygiene::strip_hop_by_hop(&mut headers);
+        Ok(ResponseHead {
+            status: response.status,
+            headers,
+        })
+    }
+
+    /// Joins the frames that are there already, so that they leave as one write. Nothing is waited for.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, EngineError> {
+        let told = match self.pending.take() {
             Some(told) => told,
             None => self.read().await,
         };
-        let first = match first {
-            Ok(Some(first)) => first,
-            Ok(None) => {
-                self.ended = true;
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let Some(first) = told? else {
+            self.ended = true;
+            return Ok(None);
         };
-        // Join what is there already, so that one read by the client's kernel takes it all: an engine's burst
-        // of events is one write, not one per event. Nothing is waited for.
-        let mut joined: Option<BytesMut> = None;
-        let mut length = first.len();
-        while length < JOIN_BYTES && self.pending.is_none() {
+        let mut joined = BytesMut::new();
+        while first.len() + joined.len() < JOIN_BYTES && self.pending.is_none() {
             match self.read().now_or_never() {
                 Some(Ok(Some(more))) => {
-                    length += more.len();
-                    joined
-                        .get_or_insert_with(|| {
-                            let mut buffer = BytesMut::with_capacity(2 * length);
-                            buffer.put_slice(&first);
-                            buffer
-                        })
-                        .put_slice(&more);
+                    if joined.is_empty() {
+                        joined.put_slice(&first);
+                    }
+                    joined.put_slice(&more);
                 }
                 Some(end) => self.pending = Some(end),
                 None => break,
             }
         }
-        if matches!(self.pending, Some(Ok(None))) {
-            self.ended = true;
-        }
-        Ok(Some(joined.map_or(first, BytesMut::freeze)))
+        self.ended = matches!(self.pending, Some(Ok(None)));
+        Ok(Some(if joined.is_empty() {
+            first
+        } else {
+            joined.freeze()
+        }))
     }
 
-    fn is_done(&mut self) -> bool {
-        self.ended
+    async fn read(&mut self) -> Result<Option<Bytes>, EngineError> {
+        let read = self.session.read_response_body().await;
+        read.map_err(|error| EngineError::Lost(cause(&error)))
     }
 }

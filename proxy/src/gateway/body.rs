@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 
+use super::surface;
 use crate::error::RequestError;
 use crate::forward::exchange::{ClientError, Downstream};
 use crate::http::hygiene;
 use crate::limits::{ByteBudget, ByteGuard};
 use crate::openai::edit::Edits;
 use crate::openai::multipart::{self, FormFacts};
-use crate::openai::scan::{self, Facts, ModelField};
+use crate::openai::scan::{self, Facts, Key, ModelField};
 
 /// A body and what it says.
 pub(super) struct Body {
@@ -211,17 +212,39 @@ impl Body {
         edits.apply(&self.bytes)
     }
 
-    /// The body with its output limit lowered to `limit`.
-    pub(super) fn clamped(&self, limit: u64) -> Bytes {
+    /// The body with every output limit lowered to `limit`; where the API has one and the client set none, with
+    /// one added.
+    pub(super) fn clamped(&self, limit: u64, path: &str) -> Bytes {
+        let Some(facts) = self.facts() else {
+            return self.bytes.clone();
+        };
         let mut edits = Edits::new();
-        if let Some(max) = self.facts().and_then(|facts| facts.max_tokens.as_ref())
-            && max.value > limit
-        {
-            edits.replace(max.span.clone(), Bytes::from(limit.to_string()));
+        let present = LIMITS
+            .iter()
+            .filter_map(|key| Some((*key, facts.member(*key)?)));
+        let mut limited = false;
+        for (key, member) in present {
+            limited = true;
+            let value = std::str::from_utf8(&self.bytes[member.span.clone()]).ok();
+            let within = value
+                .and_then(|value| value.parse::<u64>().ok())
+                .is_some_and(|value| value <= limit);
+            if !within {
+                edits.set(facts, key, limit.to_string());
+            }
+        }
+        if !limited && let Some(key) = surface::output_limit(path) {
+            edits.set(facts, key, limit.to_string());
         }
         edits.apply(&self.bytes)
     }
 }
+
+const LIMITS: [Key; 3] = [
+    Key::MaxTokens,
+    Key::MaxCompletionTokens,
+    Key::MaxOutputTokens,
+];
 
 fn model_of(facts: &Facts) -> Result<&str, RequestError> {
     let wrong = |why: String| Err(RequestError::Model(why));

@@ -12,7 +12,7 @@ use super::request::{Request, flow};
 use super::{Gateway, Halt, surface};
 use crate::endpoints::InFlightGuard;
 use crate::error::RequestError;
-use crate::filters::{BodyView, End, Hooks, ResponseFlow};
+use crate::filters::{BodyView, End, Hooks, LocalReply, ResponseFlow};
 use crate::forward::attempts::{Answer, AttemptLog, Job, NoAnswer};
 use crate::forward::exchange::Downstream;
 use crate::forward::plan::Plan;
@@ -30,16 +30,17 @@ pub(super) async fn serve<D: Downstream>(
     client: &mut D,
     request: &mut Request,
 ) -> Result<(), Halt> {
-    let (body, held) = read_body(gateway, client, request).await?;
+    let (body, held) = Box::pin(read_body(gateway, client, request)).await?;
     // The request's own reference, so that what is borrowed from it outlives changes to `request`.
     let serving = Arc::clone(&request.serving);
-    let (body, matched) = route_request(request, &serving, body).await?;
+    let (body, matched) = Box::pin(route_request(request, &serving, body)).await?;
     let _route = note_route(request, &serving, &matched);
     let ask_usage = asks_usage(request, &body);
-    let (answer, log) = dispatch(
+    // Boxed: the state of connecting and retrying would else be held as long as the stream lasts.
+    let dispatched = dispatch(
         gateway, client, request, &serving, &matched, &body, ask_usage,
-    )
-    .await?;
+    );
+    let (answer, log) = Box::pin(dispatched).await?;
     // The body is with the engine: what it holds of the budget is free again.
     let prompt_bytes = body.facts().map_or(0, |facts| facts.prompt_bytes);
     drop((body, held));
@@ -108,7 +109,7 @@ async fn route_request<'a>(
         matched = resolve(request, serving, &body)?;
     }
     if let Some(limit) = edits.max_tokens {
-        let bytes = body.clamped(limit);
+        let bytes = body.clamped(limit, request.head.uri.path());
         body = Body::parse(&request.head.headers, bytes)?;
     }
     Ok((body, matched))
@@ -271,11 +272,12 @@ async fn deliver<D: Downstream>(
     let options = relay_options(gateway, request, serving, &answer, &head, ask_usage);
     if let ResponseFlow::Replace(content) = request.filters.response_head(&mut head).await {
         answer.release(&gateway.connector).await;
-        return Err(Halt::Reply(crate::filters::LocalReply {
+        let reply = LocalReply {
             status: head.status,
             headers: head.headers,
             body: content,
-        }));
+        };
+        return Err(Halt::Reply(reply.into()));
     }
     if options.withhold_usage || request.filters.wants(Hooks::RESPONSE_CHUNK) {
         head.headers.remove(header::CONTENT_LENGTH);

@@ -118,6 +118,6 @@ impl Request {
 pub(super) fn flow(flow: Flow) -> Result<(), Halt> {
     match flow {
         Flow::Next => Ok(()),
-        Flow::Reply(reply) => Err(Halt::Reply(reply)),
+        Flow::Reply(reply) => Err(Halt::Reply(reply.into())),
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn halted<D: Downstream>(client: &mut D, request: &mut Request,
             request.end = End::ClientGone;
             return;
         }
-        Halt::Reply(reply) => reply,
+        Halt::Reply(reply) => *reply,
         Halt::Error(error) => {
             request.note(&error);
             if error.closes_connection() {

@@ -4,6 +4,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::error::RequestError;
+use crate::openai::scan::Key;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,15 @@ pub(super) fn classify(method: &Method, path: &str) -> Result<Api, RequestError>
 /// Does the API of this path know `stream_options`, so that usage may be asked for in the client's name?
 pub(super) fn knows_stream_options(path: &str) -> bool {
     matches!(path, "/v1/chat/completions" | "/v1/completions")
+}
+
+/// The field by which the API of this path limits output; `None` where nothing is generated.
+pub(super) fn output_limit(path: &str) -> Option<Key> {
+    match path {
+        "/v1/chat/completions" | "/v1/completions" | "/v1/messages" => Some(Key::MaxTokens),
+        "/v1/responses" => Some(Key::MaxOutputTokens),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
