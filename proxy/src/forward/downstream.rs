@@ -10,6 +10,7 @@ use http::{Version, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::ResponseHeader;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::exchange::{ClientError, Downstream};
 use crate::error::RequestError;
@@ -31,6 +32,9 @@ pub struct PingoraDownstream {
     session: ServerSession,
     version: Version,
     head_only: bool,
+    /// The head was understood, so that the session knows where the body ends.
+    parsed: bool,
+    closing: bool,
     done: bool,
 }
 
@@ -57,6 +61,8 @@ impl PingoraDownstream {
             session,
             version: Version::HTTP_11,
             head_only: false,
+            parsed: false,
+            closing: false,
             done: false,
         }
     }
@@ -68,6 +74,7 @@ impl PingoraDownstream {
             Ok(false) => return Arrival::Closed,
             Err(error) => return refuse_unparsed(&error),
         }
+        self.parsed = true;
         let request = self.session.req_header();
         let head = RequestHead {
             method: request.method.clone(),
@@ -97,6 +104,41 @@ impl PingoraDownstream {
     /// Did the exchange end in order?
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Is the connection to be closed while the client may still be sending? Then hand it to [`Self::linger`].
+    pub fn must_linger(&mut self) -> bool {
+        self.closing
+            && match &mut self.session {
+                ServerSession::H1(session) => !self.parsed || !session.is_body_done(),
+                _ => false,
+            }
+    }
+
+    /// Says that nothing more follows, and reads on for a moment: a connection closed on unread bytes is reset,
+    /// and the answer with it.
+    pub async fn linger(self) {
+        const MOST_BYTES: usize = 16 << 20;
+        const MOST_TIME: Duration = Duration::from_secs(1);
+        let ServerSession::H1(session) = self.session else {
+            return;
+        };
+        let mut stream = session.into_inner();
+        let reading = async {
+            let mut left = MOST_BYTES;
+            let mut buffer = vec![0; 16 << 10];
+            if stream.shutdown().await.is_err() {
+                return;
+            }
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                match left.checked_sub(count) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // Out of patience: the client has had its chance.
+        tokio::time::timeout(MOST_TIME, reading).await.ok();
     }
 }
 
@@ -142,6 +184,10 @@ impl Downstream for PingoraDownstream {
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>, ClientError> {
+        if !self.parsed {
+            // The session would panic: without a head it does not know of a body.
+            return Ok(None);
+        }
         self.session
             .read_request_body()
             .await
@@ -149,10 +195,13 @@ impl Downstream for PingoraDownstream {
     }
 
     async fn send_continue(&mut self) -> Result<(), ClientError> {
+        // An interim answer comes before the body by its nature: no reason to close the connection afterwards.
         self.session
-            .write_continue_response()
-            .await
-            .map_err(|error| client_error(&error))
+            .set_close_on_response_before_downstream_finish(false);
+        let sent = self.session.write_continue_response().await;
+        self.session
+            .set_close_on_response_before_downstream_finish(true);
+        sent.map_err(|error| client_error(&error))
     }
 
     async fn gone(&mut self) {
@@ -208,6 +257,7 @@ impl Downstream for PingoraDownstream {
     }
 
     fn close_after_response(&mut self) {
+        self.closing = true;
         self.session.set_keepalive(None);
     }
 }

@@ -49,6 +49,10 @@ impl HttpServerApp for GatewayApp {
         if !client.is_done() {
             return None;
         }
+        if client.must_linger() {
+            client.linger().await;
+            return None;
+        }
         let session = client.into_session();
         let settings = HttpPersistentSettings::for_session(&session);
         let reusable = session.finish().await.ok()??;
