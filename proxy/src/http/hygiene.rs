@@ -94,9 +94,17 @@ fn check_host(head: &RequestHead) -> Result<(), RequestError> {
         0 if head.version == Version::HTTP_2 && authority => Ok(()),
         0 if head.version == Version::HTTP_10 => Ok(()),
         0 => Err(RequestError::MalformedHead("host is missing".into())),
+        1 if !is_host(head.headers[header::HOST].as_bytes()) => Err(RequestError::MalformedHead(
+            "host is not a host name".into(),
+        )),
         1 => Ok(()),
         _ => Err(RequestError::MalformedHead("more than one host".into())),
     }
+}
+
+/// `host[:port]` or nothing (RFC 9112 3.2).
+fn is_host(value: &[u8]) -> bool {
+    value.is_empty() || (!value.contains(&b'@') && http::uri::Authority::try_from(value).is_ok())
 }
 
 /// Hop-by-hop fields of RFC 9110 7.6.1, and those that our own framing replaces.
@@ -232,6 +240,15 @@ mod tests {
         assert!(
             refusal(&head(&[("host", "a"), ("host", "b")]), b"").contains("more than one host")
         );
+        for odd in ["a, b", "a b", "user@a", "a/b"] {
+            assert!(refusal(&head(&[("host", odd)]), b"").contains("not a host name"));
+        }
+        for fine in ["", "a:80", "[::1]:80", "10.0.0.1", "a_b.c"] {
+            assert!(
+                check(&head(&[("host", fine)]), Some(b""), &LIMITS).is_ok(),
+                "{fine}"
+            );
+        }
     }
 
     #[test]
