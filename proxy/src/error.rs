@@ -191,7 +191,12 @@ impl RequestError {
     /// The body's field at fault.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Model(_) | Self::RouteNotFound { .. } => Some("model"),
+            Self::Model(_)
+            | Self::RouteNotFound { .. }
+            | Self::Multipart(MultipartError::NoModel) => Some("model"),
+            Self::Multipart(
+                MultipartError::Duplicate { field, .. } | MultipartError::BadValue { field, .. },
+            ) => Some(field),
             Self::Body(error) => error.field(),
             _ => None,
         }
