@@ -82,9 +82,13 @@ impl Admin {
             return text(StatusCode::BAD_REQUEST, "`path` is not a path\n");
         };
         let mut headers = request.headers.clone();
-        headers
-            .remove(header::CONTENT_TYPE)
-            .filter(|kind| kind.as_bytes().starts_with(b"multipart/"));
+        // What a tool says by itself (curl: a form) is not what is to be explained; a boundary is.
+        let form = headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/"));
+        if !form {
+            headers.remove(header::CONTENT_TYPE);
+        }
         let head = RequestHead {
             method: Method::POST,
             uri,
