@@ -5,14 +5,20 @@
 mod gateway;
 pub mod llama;
 mod ports;
+mod raw;
 mod routes;
+mod script;
+mod series;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use gateway::{Gateway, GatewayBuilder};
 pub use ports::free_port;
+pub use raw::{Ending, RawAnswer, RawClient};
 pub use routes::{model_route, model_server};
+pub use script::{Manner, ScriptedEngine};
+pub use series::series_sum;
 
 /// Longest wait of [`wait_until`]: generous, since it is only ever used up by a failure.
 pub const PATIENCE: Duration = Duration::from_secs(20);
