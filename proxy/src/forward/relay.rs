@@ -118,6 +118,10 @@ impl Relay {
             let Some(chunk) = chunk else {
                 return self.end(client, filters).await;
             };
+            // Framing alone, such as the end of an HTTP/1.1 chunk: nothing to measure or send.
+            if chunk.is_empty() {
+                continue;
+            }
             self.measure(&on_gap);
             self.scan.push(&chunk);
             if options.events {
