@@ -51,7 +51,9 @@ pub struct Job<'a> {
     pub head: &'a RequestHead,
     /// For the policy.
     pub view: RequestView<'a>,
-    /// End of the whole request.
+    /// When the request began: a pool's `totalTimeout` counts from here.
+    pub started: Instant,
+    /// End of the whole request, whatever its pool says.
     pub deadline: Instant,
     /// Its filters.
     pub filters: &'a mut FilterStream,
@@ -101,6 +103,15 @@ enum Failure {
     Timeout(Duration),
     /// The engine answered, but asks for another endpoint by its status.
     Status(Box<Answer>),
+}
+
+impl Job<'_> {
+    /// When the request must be over at a pool with this policy.
+    fn deadline(&self, policy: &TrafficPolicy) -> Instant {
+        policy.total_timeout.map_or(self.deadline, |total| {
+            self.deadline.min(self.started + total)
+        })
+    }
 }
 
 impl Answer {
@@ -161,7 +172,8 @@ impl Attempts<'_> {
         self.budget.request(self.origin.elapsed());
         let mut failed: Option<Failure> = None;
         loop {
-            let next = plan.next(self.policy, &job.view, self.origin.elapsed(), random);
+            let now = self.origin.elapsed();
+            let next = plan.peek(self.policy, &job.view, now, random);
             let choice = match (next, failed) {
                 (Some(choice), None) => choice,
                 (None, None) => {
@@ -170,18 +182,21 @@ impl Attempts<'_> {
                 }
                 (Some(choice), Some(failure)) => {
                     let policy = &job.serving.snapshot.servers[choice.server].policy;
-                    if !self.may_retry(&failure, &choice, policy, log.count) {
+                    let deadline = job.deadline(policy);
+                    let late = Instant::now() >= deadline;
+                    if late || !self.may_retry(&failure, &choice, policy, log.count) {
                         return failure.conclude(log.count);
                     }
                     let connection = failure.is_connection();
                     drop(failure);
                     if !connection {
-                        self.pause(policy, job.deadline).await;
+                        self.pause(policy, deadline).await;
                     }
                     choice
                 }
                 (None, Some(failure)) => return failure.conclude(log.count),
             };
+            plan.take(choice, now);
             match self.attempt(job, choice, log).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failed = Some(failure),
@@ -237,10 +252,10 @@ impl Attempts<'_> {
         let edited = attempt_head(job, &endpoint.address)?;
         let head = edited.as_ref().unwrap_or(job.head);
         let policy = &job.serving.snapshot.servers[choice.server].policy;
-        let limit = policy
-            .first_byte_timeout
-            .unwrap_or(self.first_byte)
-            .min(job.deadline.saturating_duration_since(Instant::now()));
+        let limit = policy.first_byte_timeout.unwrap_or(self.first_byte).min(
+            job.deadline(policy)
+                .saturating_duration_since(Instant::now()),
+        );
         let body = (job.body)(choice.server);
         let exchange = self.exchange(pool, &endpoint, head, &body);
         let answered = tokio::time::timeout(limit, exchange).await;

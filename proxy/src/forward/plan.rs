@@ -76,11 +76,11 @@ pub struct Explained {
 }
 
 impl<'a> Plan<'a> {
-    /// A plan over a rule's targets: pairs of server index and weight; those without weight take no part.
+    /// A plan over a rule's targets: pairs of server index and weight; those without weight take no part
+    /// unless a filter pins them.
     pub fn new(serving: &'a Serving, servers: impl Iterator<Item = (usize, u32)>) -> Self {
         let mut offset = 0;
         let targets = servers
-            .filter(|(_, weight)| *weight > 0)
             .map(|(server, weight)| {
                 let members = serving.pools[server].members.len();
                 let target = Target {
@@ -101,7 +101,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// No target takes part.
+    /// There is no target at all.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
@@ -147,29 +147,24 @@ impl<'a> Plan<'a> {
     pub fn skipped(&self, now: Duration) -> impl Iterator<Item = usize> + '_ {
         self.targets
             .iter()
-            .filter(move |target| !self.has(target, Demand::UntriedAndHealthy, now))
+            .filter(move |target| {
+                target.weight > 0 && !self.has(target, Demand::UntriedAndHealthy, now)
+            })
             .map(|target| target.server)
     }
 
-    /// The next endpoint to try, marked as tried; `None` when there is none at all.
-    pub fn next(
-        &mut self,
-        policy: &dyn Policy,
-        request: &RequestView<'_>,
-        now: Duration,
-        random: &mut SmallRng,
-    ) -> Option<Choice> {
-        let choice = self.peek(policy, request, now, random)?;
-        let target = self.current?;
-        self.targets[target].tried[choice.member] = true;
+    /// Marks what [`Self::peek`] has chosen as tried, and takes the probe of an endpoint that was ejected.
+    pub fn take(&mut self, choice: Choice, now: Duration) {
+        if let Some(target) = self.current {
+            self.targets[target].tried[choice.member] = true;
+        }
         if !choice.healthy {
             let pool = &self.serving.pools[choice.server];
             pool.members[choice.member].endpoint.health.begin_probe(now);
         }
-        Some(choice)
     }
 
-    /// The endpoint that [`Self::next`] would try, without taking it; draws the target.
+    /// The next endpoint to try, `None` when there is none at all. Draws the target; [`Self::take`] marks it.
     pub fn peek(
         &mut self,
         policy: &dyn Policy,

@@ -33,7 +33,7 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
         "rule": {"index": matched.rule_index, "name": matched.rule.name},
         "policy": gateway.policy.name(),
     });
-    match inference::plan(gateway, &mut request, &serving, &matched) {
+    match inference::plan(&mut request, &serving, &matched) {
         Err(halt) => answer["refused"] = json!(inference::halt_in_words(&halt)),
         Ok(mut plan) => {
             let view = inference::request_view(&body);

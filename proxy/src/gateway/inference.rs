@@ -176,7 +176,10 @@ async fn dispatch<D: Downstream>(
     body: &Body,
     ask_usage: bool,
 ) -> Result<(Answer, AttemptLog), Halt> {
-    let mut plan = plan(gateway, request, serving, matched)?;
+    let mut plan = plan(request, serving, matched)?;
+    for server in plan.skipped(gateway.now()) {
+        serving.pools[server].metrics.skip();
+    }
     request.record.request_processing = Some(request.started.elapsed());
     let rename = |server: usize| {
         let model = serving.snapshot.servers[server].model.as_deref();
@@ -187,6 +190,7 @@ async fn dispatch<D: Downstream>(
         serving,
         head: &request.head,
         view: request_view(body),
+        started: request.started,
         deadline: request.deadline,
         filters: &mut request.filters,
         body: &edited,
@@ -221,9 +225,8 @@ pub(super) fn request_view(body: &Body) -> RequestView<'_> {
     }
 }
 
-/// The rule's targets and endpoints, as filters leave them.
+/// The rule's targets and endpoints, as filters leave them. Counts nothing: `/debug/explain` asks for it too.
 pub(super) fn plan<'a>(
-    gateway: &Gateway,
     request: &mut Request,
     serving: &'a Serving,
     matched: &Matched<'_>,
@@ -245,9 +248,6 @@ pub(super) fn plan<'a>(
         let mut candidates = plan.candidates();
         flow(request.filters.candidates(&request.head, &mut candidates))?;
         plan.apply(candidates);
-    }
-    for server in plan.skipped(gateway.now()) {
-        serving.pools[server].metrics.skip();
     }
     Ok(plan)
 }
