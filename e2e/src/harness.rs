@@ -2,6 +2,7 @@
 //!
 //! No fixed sleeps: [`wait_until`] polls a condition and fails with what it waited for.
 
+pub mod client;
 mod gateway;
 pub mod llama;
 mod ports;
