@@ -312,3 +312,6 @@ impl<'a> Plan<'a> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;
