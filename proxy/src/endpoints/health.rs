@@ -17,6 +17,8 @@ pub struct Health {
     failures: AtomicU32,
     /// Milliseconds; 0 means healthy.
     ejected_until: AtomicU64,
+    /// Milliseconds; when the last failure ejected it.
+    ejected_at: AtomicU64,
 }
 
 /// May a request go there?
@@ -51,20 +53,28 @@ impl Health {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
             self.ejected_until.store(0, Ordering::Relaxed);
+            self.ejected_at.store(0, Ordering::Relaxed);
         }
     }
 
-    /// No connection could be made.
-    pub fn unreachable(&self, now: Duration) {
-        self.failures.fetch_add(LOST_IN_A_ROW, Ordering::Relaxed);
-        self.ejected_until
-            .store(millis(now + self.ejection()), Ordering::Relaxed);
+    /// No connection could be made, tried since `since`.
+    pub fn unreachable(&self, since: Duration, now: Duration) {
+        self.failed(LOST_IN_A_ROW, since, now);
     }
 
-    /// A connection broke before it gave an answer.
-    pub fn lost(&self, now: Duration) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+    /// A connection used since `since` broke before it gave an answer.
+    pub fn lost(&self, since: Duration, now: Duration) {
+        self.failed(1, since, now);
+    }
+
+    /// An attempt from before the ejection tells nothing new: one crash under a hundred requests is one failure.
+    fn failed(&self, weight: u32, since: Duration, now: Duration) {
+        if millis(since) <= self.ejected_at.load(Ordering::Relaxed) {
+            return;
+        }
+        let failures = self.failures.fetch_add(weight, Ordering::Relaxed) + weight;
         if failures >= LOST_IN_A_ROW {
+            self.ejected_at.store(millis(now), Ordering::Relaxed);
             self.ejected_until
                 .store(millis(now + self.ejection()), Ordering::Relaxed);
         }
@@ -95,7 +105,7 @@ mod tests {
     fn one_refused_connection_ejects_and_time_brings_one_probe() {
         let health = Health::default();
         assert_eq!(health.admission(at(0)), Admission::Healthy);
-        health.unreachable(at(100));
+        health.unreachable(at(100), at(100));
         assert_eq!(health.admission(at(200)), Admission::Ejected);
         assert_eq!(health.admission(at(600)), Admission::Probe);
         health.begin_probe(at(600));
@@ -109,25 +119,46 @@ mod tests {
     }
 
     #[test]
-    fn ejections_grow_to_a_bound() {
+    fn ejections_grow_with_every_failed_probe_to_a_bound() {
         let health = Health::default();
-        for _ in 0..100 {
-            health.unreachable(at(0));
+        let mut now = at(1);
+        let mut lengths = Vec::new();
+        for _ in 0..8 {
+            health.unreachable(now, now);
+            let began = now;
+            while health.admission(now) == Admission::Ejected {
+                now += at(1);
+            }
+            lengths.push((now - began).as_millis());
+            health.begin_probe(now);
         }
-        assert_eq!(health.admission(at(9_999)), Admission::Ejected);
-        assert_eq!(health.admission(at(10_000)), Admission::Probe);
+        assert_eq!(
+            lengths,
+            [500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]
+        );
+    }
+
+    #[test]
+    fn many_requests_that_meet_one_crash_are_one_failure() {
+        let health = Health::default();
+        for request in 0..100 {
+            health.lost(at(request), at(1000));
+            health.unreachable(at(request), at(1001));
+        }
+        assert_eq!(health.admission(at(1501)), Admission::Probe);
     }
 
     #[test]
     fn a_lost_connection_ejects_only_in_a_row() {
         let health = Health::default();
-        health.lost(at(0));
-        health.lost(at(0));
+        let lost = || health.lost(at(1), at(1));
+        lost();
+        lost();
         health.answered();
-        health.lost(at(0));
-        health.lost(at(0));
+        lost();
+        lost();
         assert_eq!(health.admission(at(1)), Admission::Healthy);
-        health.lost(at(0));
+        lost();
         assert_eq!(health.admission(at(1)), Admission::Ejected);
     }
 }

@@ -244,6 +244,7 @@ impl Attempts<'_> {
         log.last = Some(endpoint.address.clone());
         log.server = Some(choice.server);
         let in_flight = (endpoint.reserve(), pool.metrics.in_flight());
+        let since = self.origin.elapsed();
         // Counts as cancelled if this future is dropped.
         let mut outcome = OutcomeGuard {
             pool,
@@ -277,7 +278,7 @@ impl Attempts<'_> {
                 Failure::Status(Box::new(answer))
             }
             Ok(Err(error)) => {
-                self.note_health(&endpoint, &error);
+                self.note_health(&endpoint, &error, since);
                 Failure::Engine(error)
             }
             Err(_) => Failure::Timeout(limit),
@@ -320,11 +321,11 @@ impl Attempts<'_> {
         Ok((upstream, head))
     }
 
-    fn note_health(&self, endpoint: &Endpoint, error: &EngineError) {
+    fn note_health(&self, endpoint: &Endpoint, error: &EngineError, since: Duration) {
         let now = self.origin.elapsed();
         match error {
-            EngineError::Connect(_) => endpoint.health.unreachable(now),
-            EngineError::Lost(_) | EngineError::Stale(_) => endpoint.health.lost(now),
+            EngineError::Connect(_) => endpoint.health.unreachable(since, now),
+            EngineError::Lost(_) | EngineError::Stale(_) => endpoint.health.lost(since, now),
             EngineError::Invalid(_) => {}
         }
     }

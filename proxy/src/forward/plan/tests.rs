@@ -67,7 +67,7 @@ fn next(plan: &mut Plan<'_>, random: &mut SmallRng) -> Option<(usize, usize)> {
 /// Refused just now: out of use for half a second.
 fn eject(serving: &Serving, server: usize, member: usize) {
     let endpoint = &serving.pools[server].members[member].endpoint;
-    endpoint.health.unreachable(NOW);
+    endpoint.health.unreachable(NOW, NOW);
 }
 
 #[test]
