@@ -151,12 +151,21 @@ impl Watch {
         }
     }
 
-    /// Waits until nothing has happened for the quiet time.
+    /// Waits until the path has not changed for the quiet time. Its neighbours do not count: a log that is
+    /// written in the same folder would keep it from ever coming to rest.
     fn settle(&self) {
         let deadline = Instant::now() + LONGEST_UNREST;
+        let mut last = Fingerprint::of(&self.path);
+        let mut rest = Instant::now() + self.debounce;
         while !self.stopped() && Instant::now() < deadline {
-            if self.events.recv_timeout(self.debounce).is_err() {
+            let left = rest.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.events.recv_timeout(left).is_err() {
                 return;
+            }
+            let current = Fingerprint::of(&self.path);
+            if current != last {
+                last = current;
+                rest = Instant::now() + self.debounce;
             }
         }
     }
