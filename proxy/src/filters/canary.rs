@@ -135,7 +135,11 @@ impl Rules {
         } else {
             self.values.get(value)?
         };
-        targets.iter().position(|target| *target.server == *server)
+        // A rule's targets are of one namespace: their names alone tell them apart.
+        targets.iter().position(|target| {
+            let name = target.server.rsplit('/').next();
+            *target.server == *server || name == Some(server)
+        })
     }
 
     /// Hash of the header that the choice sticks to.
