@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap};
 
-use super::surface;
 use crate::error::RequestError;
 use crate::forward::exchange::{ClientError, Downstream};
 use crate::http::hygiene;
@@ -14,6 +13,8 @@ use crate::limits::{ByteBudget, ByteGuard};
 use crate::openai::edit::Edits;
 use crate::openai::multipart::{self, FormFacts};
 use crate::openai::scan::{self, Facts, Key, ModelField};
+
+use super::surface;
 
 /// A body and what it says.
 pub(super) struct Body {
@@ -212,39 +213,57 @@ impl Body {
         edits.apply(&self.bytes)
     }
 
-    /// The body with every output limit lowered to `limit`; where the API has one and the client set none, with
-    /// one added.
-    pub(super) fn clamped(&self, limit: u64, path: &str) -> Bytes {
+    /// The most tokens that any engine could read out of the body's output limits: which of several counts
+    /// differs from API to API.
+    pub(super) fn max_tokens(&self) -> Option<u64> {
+        let limits = self.output_limits();
+        limits.into_iter().filter_map(|(_, limit)| limit).max()
+    }
+
+    /// The body with every output limit lowered to `limit`; where it has none, one is added, if the API of this
+    /// path generates text.
+    pub(super) fn clamped(&self, path: &str, limit: u64) -> Bytes {
+        let mut edits = Edits::new();
         let Some(facts) = self.facts() else {
             return self.bytes.clone();
         };
-        let mut edits = Edits::new();
-        let present = LIMITS
+        let text = limit.to_string();
+        let limits = self.output_limits();
+        for (key, _) in limits
             .iter()
-            .filter_map(|key| Some((*key, facts.member(*key)?)));
-        let mut limited = false;
-        for (key, member) in present {
-            limited = true;
-            let value = std::str::from_utf8(&self.bytes[member.span.clone()]).ok();
-            let within = value
-                .and_then(|value| value.parse::<u64>().ok())
-                .is_some_and(|value| value <= limit);
-            if !within {
-                edits.set(facts, key, limit.to_string());
-            }
+            .filter(|(_, value)| value.is_none_or(|value| value > limit))
+        {
+            edits.set(facts, *key, &text);
         }
-        if !limited && let Some(key) = surface::output_limit(path) {
-            edits.set(facts, key, limit.to_string());
+        if limits.is_empty()
+            && let Some(key) = surface::output_limit(path)
+        {
+            edits.set(facts, key, &text);
         }
         edits.apply(&self.bytes)
     }
-}
 
-const LIMITS: [Key; 3] = [
-    Key::MaxTokens,
-    Key::MaxCompletionTokens,
-    Key::MaxOutputTokens,
-];
+    /// The output limits that are there; fractions are rounded up, what is no number is none.
+    fn output_limits(&self) -> Vec<(Key, Option<u64>)> {
+        let Some(facts) = self.facts() else {
+            return Vec::new();
+        };
+        [
+            Key::MaxTokens,
+            Key::MaxCompletionTokens,
+            Key::MaxOutputTokens,
+        ]
+        .into_iter()
+        .filter_map(|key| Some((key, facts.member(key)?)))
+        .map(|(key, member)| {
+            let text = std::str::from_utf8(&self.bytes[member.span.clone()]).ok();
+            let number = text.and_then(|text| text.parse::<f64>().ok());
+            // Saturates, which is what a bound needs.
+            (key, number.map(|number| number.ceil() as u64))
+        })
+        .collect()
+    }
+}
 
 fn model_of(facts: &Facts) -> Result<&str, RequestError> {
     let wrong = |why: String| Err(RequestError::Model(why));

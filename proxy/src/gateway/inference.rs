@@ -109,7 +109,7 @@ async fn route_request<'a>(
         matched = resolve(request, serving, &body)?;
     }
     if let Some(limit) = edits.max_tokens {
-        let bytes = body.clamped(limit, request.head.uri.path());
+        let bytes = body.clamped(request.head.uri.path(), limit);
         body = Body::parse(&request.head.headers, bytes)?;
     }
     Ok((body, matched))
@@ -134,9 +134,7 @@ fn view(body: &Body) -> BodyView<'_> {
         bytes: &body.bytes,
         model: &body.model,
         prompt_bytes: facts.map_or(0, |facts| facts.prompt_bytes),
-        max_tokens: facts
-            .and_then(|facts| facts.max_tokens.as_ref())
-            .map(|max| max.value),
+        max_tokens: body.max_tokens(),
         stream: body.stream(),
         user: facts.and_then(|facts| facts.user.as_deref()),
         session: facts.and_then(|facts| facts.session.as_deref()),

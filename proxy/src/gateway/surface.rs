@@ -62,7 +62,7 @@ pub(super) fn knows_stream_options(path: &str) -> bool {
     matches!(path, "/v1/chat/completions" | "/v1/completions")
 }
 
-/// The field by which the API of this path limits output; `None` where nothing is generated.
+/// The field that limits the output of the API of this path, if it generates text.
 pub(super) fn output_limit(path: &str) -> Option<Key> {
     match path {
         "/v1/chat/completions" | "/v1/completions" | "/v1/messages" => Some(Key::MaxTokens),
