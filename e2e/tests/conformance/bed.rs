@@ -99,9 +99,15 @@ pub(crate) fn body_of(size: usize) -> Vec<u8> {
     let (head, tail) = (r#"{"pad":""#, r#"","model":"sim"}"#);
     let pad = size - head.len() - tail.len();
     let mut body = head.as_bytes().to_vec();
-    body.extend(
-        (0..pad).map(|at| b"abcdefghijklmnopqrstuvwxyz0123456789-"[(at * 7 + at / 251) % 37]),
-    );
+    // A block of prime length, so that it never lines up with a buffer.
+    let letters = b"abcdefghijklmnopqrstuvwxyz0123456789-";
+    let block: Vec<u8> = (0..9973_usize)
+        .map(|at| letters[(at * 7 + at / 251) % 37])
+        .collect();
+    for _ in 0..pad / block.len() {
+        body.extend_from_slice(&block);
+    }
+    body.extend_from_slice(&block[..pad % block.len()]);
     body.extend_from_slice(tail.as_bytes());
     assert_eq!(body.len(), size);
     body

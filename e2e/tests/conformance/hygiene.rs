@@ -182,8 +182,9 @@ async fn heads_beyond_the_limits_are_431() {
         )),
         post(&format!("host: a\r\nx-a: {}\r\n", "b".repeat(2 << 20))),
         format!(
-            "POST /v1/{} HTTP/1.1\r\nhost: a\r\n\r\n",
-            "b".repeat(100 << 10)
+            "POST /v1/{} HTTP/1.1\r\nhost: a\r\nx-a: {}\r\n\r\n",
+            "b".repeat(60 << 10),
+            "b".repeat(10 << 10)
         ),
     ] {
         refused(&bed, request, 431, "header_too_large").await;
