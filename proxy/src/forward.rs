@@ -8,6 +8,7 @@ pub mod budget;
 pub mod downstream;
 pub mod exchange;
 mod h1;
+pub mod h1_client;
 pub mod link;
 pub mod plan;
 pub mod relay;

@@ -8,6 +8,7 @@
 
 mod chunked;
 
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
@@ -15,7 +16,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::http::ResponseHead;
-use chunked::Chunked;
+pub(super) use chunked::Chunked;
 
 /// Largest head, interim ones each.
 const MAX_HEAD_BYTES: usize = 64 << 10;

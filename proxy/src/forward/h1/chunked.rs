@@ -11,7 +11,7 @@ const MAX_TRAILER_BYTES: usize = 16 << 10;
 
 /// Where in the coding the reader stands.
 #[derive(Debug)]
-pub(super) struct Chunked {
+pub(in crate::forward) struct Chunked {
     state: State,
     trailer_bytes: usize,
 }
@@ -28,20 +28,20 @@ enum State {
 }
 
 impl Chunked {
-    pub(super) fn new() -> Self {
+    pub(in crate::forward) fn new() -> Self {
         Self {
             state: State::Size,
             trailer_bytes: 0,
         }
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(in crate::forward) fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Takes all that is there off the buffer and returns its content as one piece: without a copy if it is of
     /// one chunk.
-    pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Bytes, ReadError> {
+    pub(in crate::forward) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Bytes, ReadError> {
         let mut first = Bytes::new();
         let mut joined = BytesMut::new();
         loop {

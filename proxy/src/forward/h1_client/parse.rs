@@ -1,0 +1,140 @@
+//! A request's head: from bytes to a checked [`RequestHead`] and the framing of its body. Pure.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Uri, Version};
+
+use super::RequestBody;
+use crate::error::RequestError;
+use crate::forward::h1::Chunked;
+use crate::http::hygiene::{self, HeadLimits};
+use crate::http::RequestHead;
+
+/// More fields than any limit allows.
+const MAX_FIELDS: usize = 256;
+
+/// What the bytes are.
+pub(super) enum Outcome {
+    /// The beginning of a head.
+    Partial,
+    /// A head, taken off the buffer.
+    Request(Box<Request>),
+    /// Not HTTP.
+    Invalid(RequestError),
+}
+
+/// A head and what follows from it.
+pub(super) struct Request {
+    pub(super) head: RequestHead,
+    pub(super) body: RequestBody,
+    /// The client wants no further request on the connection.
+    pub(super) close: bool,
+    /// It is HTTP, but not to be served.
+    pub(super) refused: Option<RequestError>,
+}
+
+/// Takes a whole head off the buffer.
+pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut fields);
+    let length = match parsed.parse(buffer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if buffer.len() > 2 * limits.bytes => {
+            let message = format!("more than {} bytes", limits.bytes);
+            return Outcome::Invalid(RequestError::HeadTooLarge(message));
+        }
+        Ok(httparse::Status::Partial) => return Outcome::Partial,
+        Err(httparse::Error::TooManyHeaders) => {
+            let message = format!("more than {MAX_FIELDS} header fields");
+            return Outcome::Invalid(RequestError::HeadTooLarge(message));
+        }
+        Err(error) => return Outcome::Invalid(RequestError::MalformedHead(error.to_string())),
+    };
+    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes());
+    let uri = parsed.path.unwrap_or_default().parse::<Uri>();
+    let (Ok(method), Ok(uri)) = (method, uri) else {
+        let message = "the request line is invalid".to_owned();
+        return Outcome::Invalid(RequestError::MalformedHead(message));
+    };
+    let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    // Where values stand in the buffer: they become slices of it, not copies.
+    let base = buffer.as_ptr() as usize;
+    let mut places = Vec::with_capacity(parsed.headers.len());
+    for field in parsed.headers.iter() {
+        let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
+            let message = "a header name is invalid".to_owned();
+            return Outcome::Invalid(RequestError::MalformedHead(message));
+        };
+        let start = (field.value.as_ptr() as usize).wrapping_sub(base);
+        places.push((name, start, field.value.len()));
+    }
+    let raw = buffer.split_to(length).freeze();
+    let mut headers = HeaderMap::with_capacity(places.len() + 4);
+    for (name, start, length) in places {
+        let value = if length == 0 { Bytes::new() } else { raw.slice(start..start + length) };
+        match HeaderValue::from_maybe_shared(value) {
+            Ok(value) => headers.append(name, value),
+            Err(_) => {
+                let message = format!("the value of {name} is invalid");
+                return Outcome::Invalid(RequestError::MalformedHead(message));
+            }
+        };
+    }
+    let head = RequestHead { method, uri, version, headers };
+    Outcome::Request(Box::new(checked(head, &raw, limits)))
+}
+
+fn checked(head: RequestHead, raw: &[u8], limits: &HeadLimits) -> Request {
+    let close = closes(&head);
+    let framed = body(&head.headers, head.version);
+    let refused = hygiene::check(&head, Some(raw), limits).err();
+    match framed {
+        Ok(body) => Request { head, body, close, refused },
+        Err(error) => Request {
+            head,
+            body: RequestBody::Broken,
+            close: true,
+            refused: Some(refused.unwrap_or(error)),
+        },
+    }
+}
+
+/// RFC 9112, 6.3; strict.
+fn body(headers: &HeaderMap, version: Version) -> Result<RequestBody, RequestError> {
+    let malformed = |why: &str| Err(RequestError::MalformedHead(why.to_owned()));
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !chunked || version != Version::HTTP_11 {
+            return malformed("transfer-encoding other than chunked");
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return malformed("both content-length and transfer-encoding");
+        }
+        return Ok(RequestBody::Chunked(Chunked::new()));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let Some(first) = lengths.next() else {
+        return Ok(RequestBody::Done);
+    };
+    if lengths.any(|other| other != first) {
+        return malformed("differing content-lengths");
+    }
+    let digits = !first.is_empty() && first.len() <= 18 && first.iter().all(u8::is_ascii_digit);
+    if !digits {
+        return malformed("content-length is not a number");
+    }
+    let length = first.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    Ok(if length == 0 { RequestBody::Done } else { RequestBody::Length(length) })
+}
+
+fn closes(head: &RequestHead) -> bool {
+    head.version != Version::HTTP_11
+        || head
+            .headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
