@@ -67,7 +67,7 @@ struct Setting {
     process: Process,
     url: String,
     ready: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 async fn start(drain_delay: &str) -> Setting {
@@ -82,7 +82,12 @@ async fn start(drain_delay: &str) -> Setting {
     let text =
         model_server("sim", &[engine.addr()], "") + &model_route("sim", "sim", &[("sim", 1)]);
     std::fs::write(&routes, text).expect("routes are written");
-    std::fs::write(&config, format!("drain:\n  delay: {drain_delay}\n")).expect("it is written");
+    let log = folder.path().join("access.log");
+    let bootstrap = format!(
+        "drain:\n  delay: {drain_delay}\naccessLog:\n  output: {}\n",
+        log.display()
+    );
+    std::fs::write(&config, bootstrap).expect("it is written");
     let address = |port: u16| format!("127.0.0.1:{port}");
     let (listen, metrics) = (address(free_port()), address(free_port()));
     let child = Command::new(binary())
@@ -112,7 +117,7 @@ async fn start(drain_delay: &str) -> Setting {
         process: Process(child),
         url: format!("http://{listen}"),
         ready,
-        _folder: folder,
+        folder,
     }
 }
 
@@ -137,6 +142,8 @@ async fn sigterm_lets_twenty_streams_finish_and_ends_with_success() {
         assert_eq!(answer.events().last().unwrap().data, "[DONE]");
     }
     assert!(setting.process.ended().await.success());
+    let log = std::fs::read_to_string(setting.folder.path().join("access.log")).unwrap();
+    assert_eq!(log.lines().count(), 20, "every request is logged: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

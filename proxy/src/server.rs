@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 use crate::serving::ServingStore;
 use crate::source::Source;
 use crate::telemetry::{AccessLog, BuildInfo, Metrics};
-use app::GatewayApp;
+use app::GatewayService;
 
 pub use shutdown::{Stop, StopHandle};
 
@@ -140,7 +140,7 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
         if listeners.is_empty() {
             continue;
         }
-        let app = GatewayApp::new(Arc::clone(gateway), h2c);
+        let app = GatewayService::new(Arc::clone(gateway), h2c);
         let mut service = Service::new("gateway".to_owned(), app);
         for listener in listeners {
             service.add_listener(listener_config(listener)?);

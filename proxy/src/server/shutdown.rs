@@ -2,10 +2,12 @@
 //! idle, and then cuts every stream.
 //!
 //! On SIGTERM: not ready and `connection: close`, but still accepting for `drain.delay`, so that load balancers
-//! can notice; then wait for open requests up to `drain.timeout`; then end. A second signal, or SIGINT, ends it
+//! can notice; then tell HTTP/2 clients to go elsewhere and wait for
+//! open requests up to `drain.timeout`; then end. A second signal, or SIGINT, ends it
 //! at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
@@ -13,6 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
 use crate::gateway::Gateway;
+
+/// How long HTTP/2 connections may take to send what is left and close: one round trip, usually.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// Where the wish to stop comes from.
 pub enum Stop {
@@ -83,7 +88,10 @@ impl Watch {
         tracing::info!(delay = %config.delay, "draining: not ready, still accepting");
         tokio::time::sleep(config.delay.into()).await;
         tracing::info!(active = drain.active(), timeout = %config.timeout, "waiting for open requests");
+        drain.close_connections();
         if drain.wait_idle(config.timeout.into()).await {
+            // The end of an answer may still be on its way through its HTTP/2 connection.
+            drain.wait_closed(LAST_BYTES).await;
             tracing::info!("all requests have ended");
         } else {
             tracing::warn!(
