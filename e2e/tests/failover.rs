@@ -76,13 +76,10 @@ async fn no_engine_is_tried_twice_while_another_is_left() {
 }
 
 #[tokio::test]
-async fn one_engine_that_answers_503_is_not_seen_by_clients() {
+async fn one_engine_that_answers_503_is_not_seen_by_clients_and_soon_left_alone() {
     let (bad, good) = (engine(), engine());
     bad.set_fault(Some(Fault::Status(503)));
-    let gateway = pool(&[&bad, &good], "")
-        .with(|bootstrap| bootstrap.retry.budget_floor = 100)
-        .start()
-        .await;
+    let gateway = pool(&[&bad, &good], "").start().await;
     let client = http1();
     for _ in 0..60 {
         let body = chat("sim", "hello", 1, false);
@@ -90,6 +87,17 @@ async fn one_engine_that_answers_503_is_not_seen_by_clients() {
         assert_eq!(answer.status, 200);
     }
     assert_eq!(good.requests().received, 60);
+    // Three to notice, then a probe now and then.
+    let tries = bad.requests().received;
+    assert!((3..=10).contains(&tries), "{tries} tries at the bad one");
+    bad.set_fault(None);
+    wait_until("it is found to serve again", || async {
+        let body = chat("sim", "hello", 1, false);
+        let answer = ask(&client, &gateway.url(""), "x", None, &body).await;
+        assert_eq!(answer.status, 200);
+        bad.requests().completed > tries + 10
+    })
+    .await;
     gateway.settled().await;
 }
 

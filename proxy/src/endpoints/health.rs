@@ -1,12 +1,13 @@
-//! Passive health: an endpoint that refuses or drops connections gets no first tries for a while.
+//! Passive health: an endpoint that refuses or drops connections, or refuses to serve, gets no first tries for a while.
 //!
-//! Connection failures only. What an engine answers (even a 500) proves that it is there, and how well it serves
-//! is the scheduler's business. Time comes in as an argument, measured from any fixed point.
+//! Connection failures, and an engine's own word that it cannot serve (502, 503, 504). Any other answer, even a
+//! 500, proves that it is there, and how well it serves is the scheduler's business. Time comes in as an
+//! argument, measured from any fixed point.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Refused once is down; dropped connections only count after this many in a row.
+/// Refused once is down; dropped connections and refused requests only count after this many in a row.
 const LOST_IN_A_ROW: u32 = 3;
 const FIRST_EJECTION: Duration = Duration::from_millis(500);
 const LONGEST_EJECTION: Duration = Duration::from_secs(10);
@@ -62,7 +63,7 @@ impl Health {
         self.failed(LOST_IN_A_ROW, since, now);
     }
 
-    /// A connection used since `since` broke before it gave an answer.
+    /// A connection used since `since` broke before it gave an answer, or the answer was that there is none.
     pub fn lost(&self, since: Duration, now: Duration) {
         self.failed(1, since, now);
     }

@@ -262,8 +262,13 @@ impl Attempts<'_> {
         let answered = tokio::time::timeout(limit, exchange).await;
         let failure = match answered {
             Ok(Ok((upstream, head))) => {
-                endpoint.health.answered();
-                log.status = Some(head.status.as_u16());
+                let status = head.status.as_u16();
+                log.status = Some(status);
+                match status {
+                    // Fast refusals keep its count in flight low: it would draw every first try.
+                    502..=504 => endpoint.health.lost(since, self.origin.elapsed()),
+                    _ => endpoint.health.answered(),
+                }
                 let answer = Answer {
                     upstream,
                     head,
@@ -271,7 +276,7 @@ impl Attempts<'_> {
                     endpoint,
                     in_flight,
                 };
-                if !self.asks_for_another(answer.head.status.as_u16()) {
+                if !self.asks_for_another(status) {
                     outcome.reason = AttemptReason::Ok;
                     return Ok(Ok(answer));
                 }
@@ -358,3 +363,6 @@ impl Drop for OutcomeGuard<'_> {
         self.pool.metrics.attempt(self.reason);
     }
 }
+
+#[cfg(test)]
+mod tests;
