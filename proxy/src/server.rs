@@ -39,9 +39,6 @@ pub struct Assembly {
     server: Server,
 }
 
-/// Answers of one listener: small ones leave as one write with their head, streams are flushed per write anyway.
-const WRITE_BUFFER: usize = 4 << 10;
-
 impl Assembly {
     /// Puts a server together and loads its routes. Problems in routes are reported and do not stop it;
     /// what is wrong in the bootstrap file does.
@@ -163,8 +160,8 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
 }
 
 fn listener_config(listener: &Listener) -> anyhow::Result<ListenerConfig> {
-    // No read buffer: bodies are read into place. It would also be 64 KiB a connection.
-    let buffers = L4BufferSettings::new(0, WRITE_BUFFER);
+    // Requests are read into place, and answers written whole. The buffers would also be 64 KiB a connection.
+    let buffers = L4BufferSettings::unbuffered();
     let endpoint = ListenerConfig::tcp(listener.address.to_string()).l4_buffer(buffers);
     let Some(tls) = &listener.tls else {
         return Ok(endpoint);

@@ -7,11 +7,34 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::http::ResponseHead;
+use crate::error::RequestError;
+use crate::http::{RequestHead, ResponseHead};
+
+/// Time limits of the client's side.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTimeouts {
+    /// A connection without a request is closed after this.
+    pub idle: Duration,
+    /// Longest time for a head, and longest silence within a body.
+    pub read: Duration,
+    /// Longest time one write may block.
+    pub write: Duration,
+}
+
+/// What arrived on a connection.
+pub enum Arrival {
+    /// A request with a usable head.
+    Request(RequestHead),
+    /// A request that must be refused; its head as far as it could be read.
+    Refused(RequestError, Option<RequestHead>),
+    /// The client closed between requests.
+    Closed,
+}
 
 /// What can go wrong on the client's side.
 #[derive(Debug, Error)]

@@ -1,10 +1,10 @@
 //! [`Downstream`] for HTTP/1.1: one client connection, request after request, on a raw stream.
 //!
-//! The client's half of the lean HTTP/1.1 engine ([`super::h1`] is the engine's half): one buffer for head and body,
+//! The client's half of the lean HTTP/1.1 engine ([`super::h1_engine`] is the engine's half): one buffer for head and body,
 //! header values and bodies are slices of it, an answer of known length leaves as one write with its head. RFC 9112
 //! throughout; where it lets a server choose, it refuses. Generic over the stream, so it is tested on pipes.
 //!
-//! Not for HTTP/2: that stays on Pingora's sessions ([`super::downstream`]).
+//! Not for HTTP/2: that stays on Pingora's sessions ([`super::h2_client`]).
 
 mod parse;
 
@@ -17,15 +17,14 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::downstream::{Arrival, ClientTimeouts};
-use super::exchange::{ClientError, Downstream};
-use super::h1::{Chunked, ReadError};
+use super::exchange::{Arrival, ClientError, ClientTimeouts, Downstream};
+use super::h1_engine::{Chunked, ReadError};
 use crate::error::RequestError;
 use crate::http::ResponseHead;
 use crate::http::hygiene::HeadLimits;
 
 const FIRST_READ: usize = 4 << 10;
-/// More than the rest of a body is asked for: see [`super::h1`].
+/// More than the rest of a body is asked for: see [`super::h1_engine`].
 const BEYOND: usize = 64;
 /// A body piece up to this size is copied behind its head or chunk size and leaves with it.
 const COPY_BYTES: usize = 8 << 10;
@@ -290,15 +289,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
     }
 
     async fn start(&mut self, head: ResponseHead) -> Result<(), ClientError> {
-        let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless = matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
         let sized = head.headers.contains_key(header::CONTENT_LENGTH) || bodiless || self.head_only;
         let chunked = !sized && self.version == Version::HTTP_11;
         // Unread, its rest would be taken for the next request. Open-ended, the end is told by closing.
         self.closing |= !matches!(self.body, RequestBody::Done) || !(sized || chunked);
-        self.answer = if chunked { Answer::Chunked } else { Answer::Plain };
+        self.answer = if chunked {
+            Answer::Chunked
+        } else {
+            Answer::Plain
+        };
         write_head(&mut self.unsent, &head, chunked, self.closing);
         // With a length the body follows at once, and both leave together.
-        if sized { Ok(()) } else { self.send(Bytes::new()).await }
+        if sized {
+            Ok(())
+        } else {
+            self.send(Bytes::new()).await
+        }
     }
 
     async fn write(&mut self, chunk: Bytes) -> Result<(), ClientError> {
@@ -308,7 +318,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
         if self.answer != Answer::Chunked {
             return self.send(chunk).await;
         }
-        self.unsent.put_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        self.unsent
+            .put_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         if chunk.len() <= COPY_BYTES {
             self.unsent.put_slice(&chunk);
             self.unsent.put_slice(b"\r\n");
@@ -347,7 +358,12 @@ fn write_head(out: &mut BytesMut, head: &ResponseHead, chunked: bool, closing: b
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(head.status.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
+    out.put_slice(
+        head.status
+            .canonical_reason()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
     out.put_slice(b"\r\n");
     for (name, value) in &head.headers {
         field(out, name.as_str(), value);
@@ -361,10 +377,11 @@ fn write_head(out: &mut BytesMut, head: &ResponseHead, chunked: bool, closing: b
     if chunked {
         out.put_slice(b"transfer-encoding: chunked\r\n");
     }
-    if closing {
-        out.put_slice(b"connection: close\r\n");
-    }
-    out.put_slice(b"\r\n");
+    out.put_slice(if closing {
+        b"connection: close\r\n\r\n".as_slice()
+    } else {
+        b"connection: keep-alive\r\n\r\n"
+    });
 }
 
 fn field(out: &mut BytesMut, name: &str, value: &HeaderValue) {

@@ -2,7 +2,7 @@
 //! both with TLS.
 //!
 //! Connecting, TLS and HTTP/2 are Pingora's. HTTP/1.1 is ours on its raw streams: one write for the request
-//! ([`super::request`]), one small buffer for the response ([`super::h1`]), kept connections per endpoint
+//! ([`super::request`]), one small buffer for the response ([`super::h1_engine`]), kept connections per endpoint
 //! ([`super::link`]).
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use sluice_config::bootstrap::UpstreamConfig;
 
 use super::exchange::{EngineError, Upstream};
-use super::h1::{ReadError, ResponseReader};
+use super::h1_engine::{ReadError, ResponseReader};
 use super::link::Link;
 use super::request;
 use crate::http::{RequestHead, ResponseHead, hygiene};

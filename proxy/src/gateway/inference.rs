@@ -44,6 +44,8 @@ pub(super) async fn serve<D: Downstream>(
     // The body is with the engine: what it holds of the budget is free again.
     let prompt_bytes = body.facts().map_or(0, |facts| facts.prompt_bytes);
     drop((body, held));
+    // Nor is the head needed, whose values hold on to the buffer it came in.
+    request.head.headers = HeaderMap::new();
     note_attempts(request, &serving, &log);
     deliver(
         gateway,

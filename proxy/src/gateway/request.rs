@@ -45,6 +45,8 @@ impl Request {
         let started = Instant::now();
         let mut random = (gateway.random)();
         let (id, trace) = super::prepare(&mut head, &mut random);
+        // A copy: the client's own is a slice of what it sent, and would hold all of that.
+        let id = HeaderValue::from_bytes(id.as_bytes()).unwrap_or(id);
         let serving = gateway.serving.load();
         let deadline = started + Duration::from(gateway.config.timeouts.total);
         let info = StreamInfo {

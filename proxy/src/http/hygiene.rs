@@ -97,9 +97,25 @@ fn check_host(head: &RequestHead) -> Result<(), RequestError> {
         1 if !is_host(head.headers[header::HOST].as_bytes()) => Err(RequestError::MalformedHead(
             "host is not a host name".into(),
         )),
+        1 if head
+            .uri
+            .authority()
+            .is_some_and(|target| !same_host(target, &head.headers)) =>
+        {
+            Err(RequestError::MalformedHead(
+                "host differs from the request target".into(),
+            ))
+        }
         1 => Ok(()),
         _ => Err(RequestError::MalformedHead("more than one host".into())),
     }
+}
+
+fn same_host(target: &http::uri::Authority, headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .map_or(b"".as_slice(), HeaderValue::as_bytes);
+    host.eq_ignore_ascii_case(target.as_str().as_bytes())
 }
 
 /// `host[:port]` or nothing (RFC 9112 3.2).
@@ -252,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_contradicts_host_is_refused() {
+        let mut head = head(&[("host", "a")]);
+        head.uri = "http://A/v1/models".parse().unwrap();
+        assert!(check(&head, None, &LIMITS).is_ok());
+        head.uri = "http://b/v1/models".parse().unwrap();
+        assert!(refusal(&head, b"").contains("differs"));
+    }
+
+    #[test]
     fn bare_line_feeds_are_refused() {
         assert!(
             refusal(&head(&[("host", "a")]), b"POST / HTTP/1.1\nhost: a\n\n").contains("line ends")
@@ -297,7 +322,7 @@ mod tests {
     #[test]
     fn an_absolute_target_becomes_origin_form() {
         let mut head = head(&[("host", "a")]);
-        head.uri = "http://evil/v1/models?x=1".parse().unwrap();
+        head.uri = "http://a/v1/models?x=1".parse().unwrap();
         sanitize(&mut head);
         assert_eq!(head.uri.to_string(), "/v1/models?x=1");
     }

@@ -6,9 +6,9 @@ use http::{Method, Uri, Version};
 
 use super::RequestBody;
 use crate::error::RequestError;
-use crate::forward::h1::Chunked;
-use crate::http::hygiene::{self, HeadLimits};
+use crate::forward::h1_engine::Chunked;
 use crate::http::RequestHead;
+use crate::http::hygiene::{self, HeadLimits};
 
 /// More fields than any limit allows.
 const MAX_FIELDS: usize = 256;
@@ -56,7 +56,11 @@ pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
         let message = "the request line is invalid".to_owned();
         return Outcome::Invalid(RequestError::MalformedHead(message));
     };
-    let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    let version = if parsed.version == Some(0) {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
     // Where values stand in the buffer: they become slices of it, not copies.
     let base = buffer.as_ptr() as usize;
     let mut places = Vec::with_capacity(parsed.headers.len());
@@ -71,7 +75,11 @@ pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
     let raw = buffer.split_to(length).freeze();
     let mut headers = HeaderMap::with_capacity(places.len() + 4);
     for (name, start, length) in places {
-        let value = if length == 0 { Bytes::new() } else { raw.slice(start..start + length) };
+        let value = if length == 0 {
+            Bytes::new()
+        } else {
+            raw.slice(start..start + length)
+        };
         match HeaderValue::from_maybe_shared(value) {
             Ok(value) => headers.append(name, value),
             Err(_) => {
@@ -80,7 +88,12 @@ pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
             }
         };
     }
-    let head = RequestHead { method, uri, version, headers };
+    let head = RequestHead {
+        method,
+        uri,
+        version,
+        headers,
+    };
     Outcome::Request(Box::new(checked(head, &raw, limits)))
 }
 
@@ -89,7 +102,12 @@ fn checked(head: RequestHead, raw: &[u8], limits: &HeadLimits) -> Request {
     let framed = body(&head.headers, head.version);
     let refused = hygiene::check(&head, Some(raw), limits).err();
     match framed {
-        Ok(body) => Request { head, body, close, refused },
+        Ok(body) => Request {
+            head,
+            body,
+            close,
+            refused,
+        },
         Err(error) => Request {
             head,
             body: RequestBody::Broken,
@@ -104,7 +122,8 @@ fn body(headers: &HeaderMap, version: Version) -> Result<RequestBody, RequestErr
     let malformed = |why: &str| Err(RequestError::MalformedHead(why.to_owned()));
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        let chunked =
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if !chunked || version != Version::HTTP_11 {
             return malformed("transfer-encoding other than chunked");
         }
@@ -113,7 +132,10 @@ fn body(headers: &HeaderMap, version: Version) -> Result<RequestBody, RequestErr
         }
         return Ok(RequestBody::Chunked(Chunked::new()));
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .map(HeaderValue::as_bytes);
     let Some(first) = lengths.next() else {
         return Ok(RequestBody::Done);
     };
@@ -124,8 +146,14 @@ fn body(headers: &HeaderMap, version: Version) -> Result<RequestBody, RequestErr
     if !digits {
         return malformed("content-length is not a number");
     }
-    let length = first.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    Ok(if length == 0 { RequestBody::Done } else { RequestBody::Length(length) })
+    let length = first
+        .iter()
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    Ok(if length == 0 {
+        RequestBody::Done
+    } else {
+        RequestBody::Length(length)
+    })
 }
 
 fn closes(head: &RequestHead) -> bool {

@@ -15,11 +15,17 @@ const TIMEOUTS: ClientTimeouts = ClientTimeouts {
 
 fn connection() -> (DuplexStream, H1Client<DuplexStream>) {
     let (client, stream) = duplex(1 << 20);
-    (client, H1Client::new(stream, None, TIMEOUTS, BytesMut::new()))
+    (
+        client,
+        H1Client::new(stream, None, TIMEOUTS, BytesMut::new()),
+    )
 }
 
 /// What a connection that received `raw` says of its first request, and of its body.
-async fn receive(raw: &[u8], step: usize) -> (Arrival, Vec<u8>, H1Client<DuplexStream>, DuplexStream) {
+async fn receive(
+    raw: &[u8],
+    step: usize,
+) -> (Arrival, Vec<u8>, H1Client<DuplexStream>, DuplexStream) {
     let (mut client, mut connection) = connection();
     let raw = raw.to_vec();
     let writer = tokio::spawn(async move {
@@ -68,7 +74,8 @@ async fn written(client: &mut DuplexStream) -> String {
 
 #[tokio::test]
 async fn heads_and_bodies_read_the_same_however_they_are_cut() {
-    let length = b"POST /v1/x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nx-empty:\r\n\r\nhello".as_slice();
+    let length = b"POST /v1/x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nx-empty:\r\n\r\nhello"
+        .as_slice();
     let chunked = b"POST /v1/x?y HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;e=1\r\nllo\r\n0\r\nt: 1\r\n\r\n";
     for step in [1, 2, 3, 7, 1000] {
         for raw in [length, chunked.as_slice()] {
@@ -102,7 +109,12 @@ async fn what_smuggles_is_refused() {
     ];
     for raw in refused {
         let error = refusal(raw).await;
-        assert_eq!(error.status(), 400, "{} {error}", String::from_utf8_lossy(raw));
+        assert_eq!(
+            error.status(),
+            400,
+            "{} {error}",
+            String::from_utf8_lossy(raw)
+        );
     }
 }
 
@@ -111,7 +123,10 @@ async fn large_heads_are_431() {
     let many: String = (0..300).map(|n| format!("x-{n}: a\r\n")).collect();
     let raw = format!("POST / HTTP/1.1\r\nhost: a\r\n{many}\r\n");
     assert_eq!(refusal(raw.as_bytes()).await.status(), 431);
-    let endless = format!("POST / HTTP/1.1\r\nhost: a\r\nx-a: {}", "b".repeat(3 * LIMITS.bytes));
+    let endless = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\nx-a: {}",
+        "b".repeat(3 * LIMITS.bytes)
+    );
     assert_eq!(refusal(endless.as_bytes()).await.status(), 431);
 }
 
@@ -123,7 +138,10 @@ async fn a_bad_chunk_size_is_told_from_a_gone_client() {
         .await
         .unwrap();
     connection.next(&LIMITS).await;
-    assert!(matches!(connection.read_body().await, Err(ClientError::Malformed(_))));
+    assert!(matches!(
+        connection.read_body().await,
+        Err(ClientError::Malformed(_))
+    ));
     let (mut client, mut connection) = self::connection();
     client
         .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc")
@@ -131,29 +149,41 @@ async fn a_bad_chunk_size_is_told_from_a_gone_client() {
         .unwrap();
     drop(client);
     connection.next(&LIMITS).await;
-    assert!(matches!(connection.read_body().await, Err(ClientError::Gone)));
+    assert!(matches!(
+        connection.read_body().await,
+        Err(ClientError::Gone)
+    ));
 }
 
 #[tokio::test]
 async fn an_answer_of_known_length_leaves_as_one_write() {
-    let (_, _, mut connection, mut client) = receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
-    connection.start(head(&[("content-length", "2")])).await.unwrap();
+    let (_, _, mut connection, mut client) =
+        receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
+    connection
+        .start(head(&[("content-length", "2")]))
+        .await
+        .unwrap();
     connection.write(Bytes::from_static(b"ok")).await.unwrap();
     connection.finish().await.unwrap();
-    let expected = "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 2\r\n\r\nok";
+    let expected =
+        "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\nok";
     assert_eq!(written(&mut client).await, expected);
     assert!(connection.can_serve_on());
 }
 
 #[tokio::test]
 async fn an_answer_without_length_is_chunked_and_its_head_does_not_wait() {
-    let (_, _, mut connection, mut client) = receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
+    let (_, _, mut connection, mut client) =
+        receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
     connection.start(head(&[])).await.unwrap();
     assert_eq!(
         written(&mut client).await,
-        "HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n"
+        "HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
     );
-    connection.write(Bytes::from_static(b"hello")).await.unwrap();
+    connection
+        .write(Bytes::from_static(b"hello"))
+        .await
+        .unwrap();
     assert_eq!(written(&mut client).await, "5\r\nhello\r\n");
     let large = vec![b'x'; COPY_BYTES + 1];
     connection.write(Bytes::from(large.clone())).await.unwrap();
@@ -165,21 +195,36 @@ async fn an_answer_without_length_is_chunked_and_its_head_does_not_wait() {
 
 #[tokio::test]
 async fn old_clients_get_an_open_end_and_head_gets_no_body() {
-    let (_, _, mut connection, mut client) = receive(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n", 1000).await;
+    let (_, _, mut connection, mut client) =
+        receive(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n", 1000).await;
     connection.start(head(&[])).await.unwrap();
-    connection.write(Bytes::from_static(b"hello")).await.unwrap();
+    connection
+        .write(Bytes::from_static(b"hello"))
+        .await
+        .unwrap();
     connection.finish().await.unwrap();
     assert!(!connection.can_serve_on());
     connection.close().await;
     let mut all = String::new();
     client.read_to_string(&mut all).await.unwrap();
-    assert_eq!(all, "HTTP/1.1 200 OK\r\ndate: now\r\nconnection: close\r\n\r\nhello");
+    assert_eq!(
+        all,
+        "HTTP/1.1 200 OK\r\ndate: now\r\nconnection: close\r\n\r\nhello"
+    );
 
-    let (_, _, mut connection, mut client) = receive(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
-    connection.start(head(&[("content-length", "2")])).await.unwrap();
+    let (_, _, mut connection, mut client) =
+        receive(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
+    connection
+        .start(head(&[("content-length", "2")]))
+        .await
+        .unwrap();
     connection.write(Bytes::from_static(b"ok")).await.unwrap();
     connection.finish().await.unwrap();
-    assert!(written(&mut client).await.ends_with("content-length: 2\r\n\r\n"));
+    assert!(
+        written(&mut client)
+            .await
+            .ends_with("content-length: 2\r\nconnection: keep-alive\r\n\r\n")
+    );
     assert!(connection.can_serve_on());
 }
 
@@ -187,19 +232,27 @@ async fn old_clients_get_an_open_end_and_head_gets_no_body() {
 async fn pipelined_requests_are_served_in_order() {
     let raw = b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n";
     let (arrival, _, mut connection, mut client) = receive(raw, 1000).await;
-    let Arrival::Request(first) = arrival else { panic!("refused") };
+    let Arrival::Request(first) = arrival else {
+        panic!("refused")
+    };
     assert_eq!(first.uri, "/1");
-    connection.start(head(&[("content-length", "0")])).await.unwrap();
+    connection
+        .start(head(&[("content-length", "0")]))
+        .await
+        .unwrap();
     connection.finish().await.unwrap();
     assert!(connection.can_serve_on());
-    let Arrival::Request(second) = connection.next(&LIMITS).await else { panic!("refused") };
+    let Arrival::Request(second) = connection.next(&LIMITS).await else {
+        panic!("refused")
+    };
     assert_eq!(second.uri, "/2");
     drop(written(&mut client).await);
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_is_noticed_and_one_that_pipelines_is_not_taken_for_it() {
-    let (_, _, mut connection, mut client) = receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
+    let (_, _, mut connection, mut client) =
+        receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", 1000).await;
     client.write_all(b"GET /2").await.unwrap();
     assert!(futures::FutureExt::now_or_never(connection.gone()).is_none());
     drop(client);
@@ -220,7 +273,10 @@ async fn a_head_that_trickles_is_refused_in_time() {
         }
     });
     let arrival = connection.next(&LIMITS).await;
-    assert!(matches!(arrival, Arrival::Refused(RequestError::ClientTooSlow(_), None)));
+    assert!(matches!(
+        arrival,
+        Arrival::Refused(RequestError::ClientTooSlow(_), None)
+    ));
     trickle.abort();
 }
 
@@ -232,7 +288,10 @@ async fn an_unread_body_ends_the_connection() {
         .await
         .unwrap();
     connection.next(&LIMITS).await;
-    connection.start(head(&[("content-length", "0")])).await.unwrap();
+    connection
+        .start(head(&[("content-length", "0")]))
+        .await
+        .unwrap();
     connection.finish().await.unwrap();
     assert!(written(&mut client).await.contains("connection: close"));
     assert!(!connection.can_serve_on());

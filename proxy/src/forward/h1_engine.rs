@@ -8,7 +8,6 @@
 
 mod chunked;
 
-
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
