@@ -168,3 +168,30 @@ async fn a_client_that_expects_continue_is_refused_before_it_sends() {
     assert!(raw.rest().await.is_empty());
     bed.is_well().await;
 }
+
+#[tokio::test]
+async fn a_client_that_sends_everything_before_it_reads_still_reads_the_413() {
+    let bed = Bed::h1().await;
+    for framing in ["content-length: 18874368", "transfer-encoding: chunked"] {
+        let mut raw = bed.raw().await;
+        let head = format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+        raw.send(head).await.unwrap();
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..18 {
+            if framing.ends_with("chunked") {
+                raw.send("100000\r\n").await.unwrap();
+            }
+            raw.send(&piece).await.expect("the gateway reads on");
+            if framing.ends_with("chunked") {
+                raw.send("\r\n").await.unwrap();
+            }
+        }
+        let answer = raw.answer().await.expect("an answer");
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (413, Some("body_too_large"))
+        );
+        assert_eq!(answer.header("connection").as_deref(), Some("close"));
+    }
+    bed.is_well().await;
+}

@@ -176,3 +176,29 @@ async fn the_targets_query_and_escapes_pass_unchanged() {
         assert_eq!(seen["target"], target, "{client:?} to {upstream:?}");
     }
 }
+
+#[tokio::test]
+async fn fields_that_steer_gateways_never_come_from_clients() {
+    let internal = [
+        "x-sluice-endpoint",
+        "x-sluice-anything",
+        "x-gateway-destination-endpoint",
+        "x-prefiller-host-port",
+        "x-data-parallel-host-port",
+        "x-gateway-model-name-rewrite",
+        "x-gateway-inference-fairness-id",
+    ];
+    for (client, upstream) in LANES {
+        let bed = Bed::start(client, upstream).await;
+        let mut request = bed.post(CHAT).header("x-echo", "sha256").body(chat());
+        for name in internal {
+            request = request.header(name, "10.0.0.1:1");
+        }
+        let answer = request.header("authorization", "Bearer k").send().await;
+        let seen: Value = answer.unwrap().json().await.unwrap();
+        for name in internal {
+            assert!(seen["headers"].get(name).is_none(), "{name}");
+        }
+        assert_eq!(seen["headers"]["authorization"], "Bearer k");
+    }
+}
