@@ -1,6 +1,8 @@
 //! Requests that are good HTTP and still wrong: each is told what is wrong in OpenAI's form, counted by reason, and
 //! never reaches an engine.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use serde_json::{Value, json};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::{Gateway, RawClient, model_route, model_server, series_sum};

@@ -1,6 +1,8 @@
 //! Broken configuration against a serving gateway: what was good stays in force, and what is wrong is told with
 //! its place, in `/debug/config`, in metrics and by `check`.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

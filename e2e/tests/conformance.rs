@@ -2,6 +2,8 @@
 //! with bytes, connections and framing. Nothing here knows Pingora, so that another engine answers to the same
 //! tests.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 #[path = "conformance/bed.rs"]
 mod bed;
 #[path = "conformance/bodies.rs"]

@@ -1,5 +1,7 @@
 //! The built-in filters through a whole gateway: what clients and engines see of them.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use sluice_config::bootstrap::{FailPolicy, FilterConfig};

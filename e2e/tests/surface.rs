@@ -1,6 +1,8 @@
 //! The API surface: which paths there are, what of a request an engine sees, which rule a request takes, and what
 //! operators are shown.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use serde_json::{Value, json};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::{Gateway, model_route, model_server};

@@ -138,7 +138,7 @@ async fn a_client_that_expects_continue_gets_it_before_it_sends() {
         assert_eq!(
             raw.answer()
                 .await
-                .expect(&format!("an interim answer to {round}"))
+                .unwrap_or_else(|| panic!("an interim answer to {round}"))
                 .status,
             100
         );
