@@ -8,7 +8,7 @@ use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{Answer, ask, chat, http1, http2, post, read, without_times};
 use sluice_e2e::harness::{Gateway, model_route, model_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 fn engine(change: impl FnOnce(&mut EngineOptions)) -> EngineServer {
     let mut options = EngineOptions::instant("sim");
@@ -109,6 +109,44 @@ async fn a_break_inside_an_event_still_leaves_a_readable_error_event() {
             "{}",
             answer.text()
         );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_its_promised_length_ends_with_an_error_event_too() {
+    let engine = engine(|_| {});
+    let gateway = gateway(engine.addr(), "").await;
+    let mut body = chat("sim", "hello", 10, true);
+    // What the client asked for itself passes without an edit.
+    body["stream_options"] = serde_json::json!({"include_usage": true});
+    for client in [http1(), http2()] {
+        let fault = Some("truncated-length");
+        let answer = ask(&client, &gateway.url(""), "short", fault, &body).await;
+        assert!(answer.complete, "{}", answer.text());
+        assert_eq!(error_event(&answer)["code"], "engine_error");
+    }
+    gateway.settled().await;
+}
+
+#[tokio::test]
+async fn a_connection_serves_on_after_a_stream_that_broke() {
+    let engine = engine(|_| {});
+    let gateway = gateway(engine.addr(), "").await;
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let body = chat("sim", "hello", 10, true).to_string();
+    for number in 0..3 {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-fault: reset-mid-stream:3\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        socket.write_all((head + &body).as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n0\r\n\r\n") {
+            let count = socket.read_buf(&mut answer).await.unwrap();
+            assert!(count > 0, "closed after answer {number}");
+        }
+        assert!(String::from_utf8_lossy(&answer).contains("event: error"));
     }
 }
 

@@ -61,7 +61,7 @@ impl Tally {
 
 async fn client(url: String, number: usize, stop: Arc<AtomicBool>) -> Tally {
     let client = if number % 4 < 2 { http1() } else { http2() };
-    let stream = number % 2 == 0;
+    let stream = number.is_multiple_of(2);
     let body = chat("sim", &format!("prompt {number}"), TOKENS as u32, stream);
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {

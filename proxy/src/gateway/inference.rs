@@ -279,7 +279,8 @@ async fn deliver<D: Downstream>(
         };
         return Err(Halt::Reply(reply.into()));
     }
-    if options.withhold_usage || request.filters.wants(Hooks::RESPONSE_CHUNK) {
+    // A stream may end with an event of ours.
+    if options.events || request.filters.wants(Hooks::RESPONSE_CHUNK) {
         head.headers.remove(header::CONTENT_LENGTH);
     }
     head.headers.insert(REQUEST_ID, request.id.clone());
@@ -397,7 +398,6 @@ async fn finish<D: Downstream>(
     };
     request.end = End::EngineFailed;
     request.note(&error);
-    client.close_after_response();
     if !events {
         client.abort().await;
         return;
