@@ -33,16 +33,16 @@ async fn rewrite(gateway: &Gateway, way: usize, text: &str) -> Duration {
     let folder = file.parent().expect("the file is in a folder");
     match way % 3 {
         0 => {
-            std::fs::write(folder.join(".new"), text).unwrap();
-            std::fs::rename(folder.join(".new"), &file).unwrap();
+            std::fs::write(folder.join(".new"), text).expect("it is written");
+            std::fs::rename(folder.join(".new"), &file).expect("it is renamed");
         }
-        1 => std::fs::write(&file, text).unwrap(),
+        1 => std::fs::write(&file, text).expect("it is written"),
         // As Kubernetes mounts a ConfigMap: the name stays, what it points to changes.
         _ => {
             let target = folder.join(format!(".version-{way}"));
-            std::fs::write(&target, text).unwrap();
-            symlink(&target, folder.join(".link")).unwrap();
-            std::fs::rename(folder.join(".link"), &file).unwrap();
+            std::fs::write(&target, text).expect("it is written");
+            symlink(&target, folder.join(".link")).expect("it is linked");
+            std::fs::rename(folder.join(".link"), &file).expect("it is renamed");
         }
     }
     let written = Instant::now();
