@@ -209,8 +209,8 @@ async fn a_kept_connection_that_was_closed_costs_no_client_an_error() {
         .start()
         .await;
     let client = http1();
-    for number in 0..20 {
-        let body = chat("sim", "hello", 1, number % 2 == 0);
+    for number in 0_u32..20 {
+        let body = chat("sim", "hello", 1, number.is_multiple_of(2));
         let fault = Some("keepalive-close");
         let answer = ask(&client, &gateway.url(""), "x", fault, &body).await;
         assert_eq!((answer.status, answer.complete), (200, true), "{number}");

@@ -59,13 +59,17 @@ async fn fifty_rewrites_under_load_fail_no_request() {
     let gateway = Gateway::builder(routes(&[&first, &second])).start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
-    for number in 0..8 {
+    for number in 0_u32..8 {
         let (url, stop) = (gateway.url(""), Arc::clone(&stop));
         clients.spawn(async move {
-            let client = if number % 2 == 0 { http1() } else { http2() };
+            let client = if number.is_multiple_of(2) {
+                http1()
+            } else {
+                http2()
+            };
             let mut answers = 0_u64;
             while !stop.load(Ordering::Relaxed) {
-                let body = chat("sim", "hello", 5, answers % 2 == 0);
+                let body = chat("sim", "hello", 5, answers.is_multiple_of(2));
                 let answer = ask(&client, &url, "x", None, &body).await;
                 assert_eq!((answer.status, answer.complete), (200, true));
                 assert!(!answer.text().contains("event: error"));

@@ -53,7 +53,11 @@ async fn two_hundred_streams_finish_and_the_server_ends_right_after() {
     for number in 0..STREAMS {
         let url = gateway.url("");
         streams.spawn(async move {
-            let client = if number % 2 == 0 { http1() } else { http2() };
+            let client = if number.is_multiple_of(2) {
+                http1()
+            } else {
+                http2()
+            };
             let body = chat("sim", &format!("prompt {number}"), 25, true);
             ask(&client, &url, "x", None, &body).await
         });

@@ -125,10 +125,14 @@ async fn start(drain_delay: &str) -> Setting {
 async fn sigterm_lets_twenty_streams_finish_and_ends_with_success() {
     let mut setting = start("0s").await;
     let mut streams = JoinSet::new();
-    for number in 0..20 {
+    for number in 0_u32..20 {
         let url = setting.url.clone();
         streams.spawn(async move {
-            let client = if number % 2 == 0 { http1() } else { http2() };
+            let client = if number.is_multiple_of(2) {
+                http1()
+            } else {
+                http2()
+            };
             ask(&client, &url, "x", None, &chat("sim", "hello", 20, true)).await
         });
     }
