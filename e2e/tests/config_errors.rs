@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::{Gateway, model_route, model_server, series_sum, wait_until};
+use sluice_proxy::filters::BuiltinFilters;
 
 struct Bed {
     engine: EngineServer,
@@ -277,7 +278,7 @@ fn check_finds_errors_with_their_lines_and_passes_what_is_good() {
         path
     };
     let check =
-        |paths: &[PathBuf]| sluice_config::check(paths, Arc::new(sluice_proxy::filters::check));
+        |paths: &[PathBuf]| sluice_config::check(paths, Arc::new(BuiltinFilters::default()));
     let routes = model_server("sim", &["127.0.0.1:1".parse().unwrap()], "")
         + &model_route("sim", "sim", &[("sim", 100)]);
     let good = file("good.yaml", &routes);

@@ -37,7 +37,7 @@ mod testing;
 pub use candidates::{Candidate, Candidates, TargetView};
 pub use chain::{Chain, ChainError, FailureObserver};
 pub use plugin::{ChunkStep, FilterError, Hooks, Phase, Plugin, Resumed, Step, StreamFilter};
-pub use registry::{Builder, Registry, check};
+pub use registry::{Builder, BuiltinFilters, Registry};
 pub use reply::{LocalReply, ReplyBody};
 pub use stream::{Flow, ResponseFlow, Stream, StreamInfo};
 pub use view::{BodyView, Edits, End, Outcome, StreamView, TokenUsage};

@@ -159,7 +159,9 @@ impl Gateway {
         client: &mut D,
         request: &mut Request,
     ) -> Result<(), Halt> {
-        Box::pin(request.enter_filters()).await?;
+        if !request.serving.chain.is_empty() {
+            Box::pin(request.enter_filters()).await?;
+        }
         match surface::classify(&request.head.method, request.head.uri.path())? {
             Api::Inference => inference::serve(self, client, request).await,
             Api::Models => {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::Listener;
+use sluice_proxy::filters::BuiltinFilters;
 use sluice_proxy::server::{Assembly, Stop};
 use sluice_proxy::telemetry::logging::{self, LogFormat};
 
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
 fn bootstrap(flags: Flags) -> anyhow::Result<Bootstrap> {
     let mut bootstrap = match &flags.config {
         Some(path) => {
-            let (bootstrap, warnings) = Bootstrap::load(path, &sluice_proxy::filters::check)?;
+            let (bootstrap, warnings) = Bootstrap::load(path, &BuiltinFilters::default())?;
             for problem in warnings {
                 tracing::warn!(%problem, "accepted with a warning");
             }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use sluice_config::{FileSource, FilterSet, Problem, Update};
 
-use crate::filters;
+use crate::filters::BuiltinFilters;
 use crate::gateway::Gateway;
 
 fn unix_now() -> u64 {
@@ -39,7 +39,7 @@ impl Source {
             );
             return Ok(source);
         };
-        let set = FilterSet::new(&gateway.config.filters, Arc::new(filters::check));
+        let set = FilterSet::new(&gateway.config.filters, Arc::new(BuiltinFilters::default()));
         let applier = Arc::clone(&source);
         let watch = FileSource::start(
             &path,

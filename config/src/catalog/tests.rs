@@ -342,3 +342,28 @@ fn a_file_that_is_gone_changes_nothing() {
     );
     assert_eq!(update.problems[0].remedy, "create it, or correct the path");
 }
+
+#[test]
+fn a_mistyped_kind_or_group_is_refused_and_takes_nothing_away() {
+    let mut catalog = catalog();
+    let good = [route("r", "s"), server("s")];
+    load(&mut catalog, &good);
+    for (right, wrong) in [
+        ("kind: ModelRoute", "kind: ModelRout"),
+        (
+            "networking.serving.volcano.sh/v1alpha1\nkind: ModelRoute",
+            "v1\nkind: ModelRoute",
+        ),
+        (
+            "networking.serving.volcano.sh/v1alpha1\nkind: ModelRoute",
+            "v1\nkind: ModelRoutes",
+        ),
+    ] {
+        let text = good[0].replace(right, wrong);
+        assert_ne!(text, good[0], "{right}");
+        let update = load(&mut catalog, &[text, good[1].clone()]);
+        assert_eq!(update.problems.len(), 1, "{:?}", update.problems);
+        assert!(update.problems[0].is_error(), "{wrong}");
+        assert_eq!(names(&update).0, ["r"], "{wrong}");
+    }
+}

@@ -131,12 +131,25 @@ fn kind_of(map: &Map<String, Value>) -> Result<Kind, Finding> {
             format!("unknown kind `{name}`"),
             did_you_mean(name, Kind::ALL.map(Kind::name)),
         )),
+        _ if Kind::ALL.iter().any(|ours| is_near(name, ours.name())) => Err(Finding::error(
+            FieldPath::of("kind"),
+            format!("unknown kind `{name}` of `{api_version}`"),
+            format!(
+                "write `apiVersion: {GROUP}/{VERSION}`; {}",
+                did_you_mean(name, Kind::ALL.map(Kind::name))
+            ),
+        )),
         _ => Err(Finding::warning(
             FieldPath::of("kind"),
             format!("ignored: kind {name} of {api_version}"),
             format!("only kinds of {GROUP}/{VERSION} are read here"),
         )),
     }
+}
+
+/// A slip of the hand away: ignored, such a document would silently take its routes with it.
+fn is_near(name: &str, ours: &str) -> bool {
+    strsim::damerau_levenshtein(name, ours) <= 2
 }
 
 fn duplicate(path: FieldPath) -> Finding {

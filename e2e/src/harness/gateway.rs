@@ -69,14 +69,16 @@ impl Gateway {
     /// A gateway with these routes, two threads, short drain, and everything else as by default.
     pub fn builder(routes: impl Into<String>) -> GatewayBuilder {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut bootstrap = Bootstrap::default();
-        bootstrap.listeners = vec![Listener {
-            address: local(free_port()),
-            ..Listener::default()
-        }];
+        let mut bootstrap = Bootstrap {
+            listeners: vec![Listener {
+                address: local(free_port()),
+                ..Listener::default()
+            }],
+            threads: Some(2),
+            ..Bootstrap::default()
+        };
         bootstrap.admin.address = local(free_port());
         bootstrap.metrics.address = local(free_port());
-        bootstrap.threads = Some(2);
         bootstrap.drain.delay = Duration::ZERO.into();
         bootstrap.source.debounce = Duration::from_millis(20).into();
         GatewayBuilder {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sluice_config::FilterCheck;
 
 use super::{Plugin, canary, cors, headers, prompt_guard};
 
@@ -88,12 +89,24 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// Checks type and configuration of one filter of the built-in types, for validation at load.
-///
-/// # Errors
-/// As [`Registry::build`].
-pub fn check(kind: &str, config: &Value) -> Result<(), String> {
-    Registry::builtin().build(kind, config).map(drop)
+/// The built-in types, for validation of configuration at load.
+#[derive(Debug)]
+pub struct BuiltinFilters(Registry);
+
+impl Default for BuiltinFilters {
+    fn default() -> Self {
+        Self(Registry::builtin())
+    }
+}
+
+impl FilterCheck for BuiltinFilters {
+    fn check(&self, kind: &str, config: &Value) -> Result<(), String> {
+        self.0.build(kind, config).map(drop)
+    }
+
+    fn kinds(&self) -> Option<Vec<&str>> {
+        Some(self.0.kinds().collect())
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +117,9 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_answered_with_the_known_ones() {
-        let error = check("header", &json!({})).unwrap_err();
+        let error = BuiltinFilters::default()
+            .check("header", &json!({}))
+            .unwrap_err();
         assert_eq!(
             error,
             "unknown filter type `header`, use one of: canary, cors, headers, promptGuard"
@@ -113,7 +128,9 @@ mod tests {
 
     #[test]
     fn wasm_is_reserved() {
-        let error = check("wasm", &json!({})).unwrap_err();
+        let error = BuiltinFilters::default()
+            .check("wasm", &json!({}))
+            .unwrap_err();
         assert_eq!(
             error,
             "filter type `wasm` is reserved, not available in this build"
@@ -122,8 +139,12 @@ mod tests {
 
     #[test]
     fn a_good_configuration_passes_and_a_bad_one_names_the_field() {
-        check("headers", &json!({"request": {"set": {"x-a": "1"}}})).unwrap();
-        let error = check("headers", &json!({"requests": {}})).unwrap_err();
+        BuiltinFilters::default()
+            .check("headers", &json!({"request": {"set": {"x-a": "1"}}}))
+            .unwrap();
+        let error = BuiltinFilters::default()
+            .check("headers", &json!({"requests": {}}))
+            .unwrap_err();
         assert!(error.contains("`requests`"), "{error}");
     }
 }

@@ -131,7 +131,10 @@ pub(super) fn builtin(kind: &str, config: Value) -> Arc<Chain> {
 
 /// Why a built-in type refuses `config`.
 pub(super) fn refusal(kind: &str, config: Value) -> String {
-    check(kind, &config).unwrap_err()
+    Registry::builtin()
+        .build(kind, &config)
+        .map(drop)
+        .unwrap_err()
 }
 
 /// The head phase of a filter that does not wait.

@@ -40,7 +40,9 @@ pub(super) async fn write_h1(
         buffer.put_slice(value.as_bytes());
         buffer.put_slice(b"\r\n");
     }
-    buffer.put_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    buffer.put_slice(b"content-length: ");
+    buffer.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+    buffer.put_slice(b"\r\n\r\n");
     if inline {
         buffer.put_slice(body);
         stream.write_all(&buffer).await?;

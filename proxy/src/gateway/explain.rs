@@ -38,15 +38,22 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
         Ok(mut plan) => {
             let view = inference::request_view(&body);
             let (policy, now) = (gateway.policy.as_ref(), gateway.now());
-            answer["candidates"] = json!(plan.explain(policy, &view, now, &mut request.random));
+            let rows = plan.explain(policy, &view, now, &mut request.random);
             if let Some(chosen) = plan.peek(policy, &view, now, &mut request.random) {
                 let pool = &serving.pools[chosen.server];
                 answer["target"] = json!(&*pool.name);
-                answer["endpoint"] = json!(&*pool.members[chosen.member].endpoint.address);
+                // Equals are ranked by chance, and the ranking that is shown is the one to go by.
+                let first = rows
+                    .iter()
+                    .find(|row| row.rank == Some(1) && row.server == *pool.name)
+                    .map(|row| row.address.as_str());
+                let last_resort = &*pool.members[chosen.member].endpoint.address;
+                answer["endpoint"] = json!(first.unwrap_or(last_resort));
                 let server = &serving.snapshot.servers[chosen.server];
                 let renamed = server.model.clone().filter(|_| !matched.lora);
                 answer["upstreamModel"] = json!(renamed.unwrap_or_else(|| body.model.clone()));
             }
+            answer["candidates"] = json!(rows);
         }
     }
     answer

@@ -47,10 +47,25 @@ pub fn ensure_trace_context(headers: &mut HeaderMap, random: &mut impl Rng) -> S
     headers.remove(&TRACESTATE);
     let trace: u128 = random.random_range(1..=u128::MAX);
     let span: u64 = random.random_range(1..=u64::MAX);
-    let value = HeaderValue::from_str(&format!("00-{trace:032x}-{span:016x}-00"))
-        .expect("hexadecimal digits are a valid header value");
+    let mut text = String::with_capacity(55);
+    text.push_str("00-");
+    push_hex(&mut text, &trace.to_be_bytes());
+    text.push('-');
+    push_hex(&mut text, &span.to_be_bytes());
+    text.push_str("-00");
+    let id = text[3..35].to_owned();
+    let value = HeaderValue::try_from(text).expect("hexadecimal digits are a valid header value");
     headers.insert(TRACEPARENT, value);
-    format!("{trace:032x}")
+    id
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(nibble)]));
+        }
+    }
 }
 
 /// The trace id of a valid `traceparent`.

@@ -14,11 +14,15 @@ use crate::http::hygiene::{self, HeadLimits};
 const MAX_FIELDS: usize = 256;
 
 /// What the bytes are.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "matched at once where it is made"
+)]
 pub(super) enum Outcome {
     /// The beginning of a head.
     Partial,
     /// A head, taken off the buffer.
-    Request(Box<Request>),
+    Request(Request),
     /// Not HTTP.
     Invalid(RequestError),
 }
@@ -94,7 +98,7 @@ pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
         version,
         headers,
     };
-    Outcome::Request(Box::new(checked(head, &raw, limits)))
+    Outcome::Request(checked(head, &raw, limits))
 }
 
 fn checked(head: RequestHead, raw: &[u8], limits: &HeadLimits) -> Request {
