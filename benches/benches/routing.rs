@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use sluice_benches::write_figures;
@@ -104,10 +104,6 @@ fn routing(criterion: &mut Criterion) {
     let compiled = (0..10)
         .map(|_| compile_once())
         .fold(f64::INFINITY, f64::min);
-    println!(
-        "compile 1,000 routes and 10,000 endpoints: {:.1} ms",
-        compiled * 1e3
-    );
     let figures = json!({
         "route_match_us": matched * 1e6,
         "compile_ms": compiled * 1e3,
@@ -117,5 +113,8 @@ fn routing(criterion: &mut Criterion) {
     write_figures("routing", &figures).expect("target/bench is writable");
 }
 
-criterion_group!(benches, routing);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    routing(&mut criterion);
+    criterion.final_summary();
+}

@@ -148,10 +148,6 @@ fn a_request_stays_within_its_allocation_budget() {
             .map(|_| allocation_counter::measure(once))
             .min_by_key(|info| info.count_total);
         let info = counted.expect("five runs");
-        println!(
-            "{kib:>4} KiB: {} allocations, {} bytes",
-            info.count_total, info.bytes_total
-        );
         figures[format!("{kib}KiB")] =
             json!({"allocations": info.count_total, "bytes": info.bytes_total});
         assert!(
