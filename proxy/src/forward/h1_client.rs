@@ -167,6 +167,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
         tokio::time::timeout(MOST_TIME, reading).await.ok();
     }
 
+    /// Holds on to no buffer while the answer takes its time.
+    fn let_go(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
+    }
+
     /// Reads once; false at the end of the stream.
     async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         self.received.reserve(wanted);
@@ -235,7 +242,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
                     let length = usize::try_from(*length).unwrap_or(usize::MAX);
                     if self.received.len() >= length {
                         self.body = RequestBody::Done;
-                        return Ok(Some(self.received.split_to(length).freeze()));
+                        let body = self.received.split_to(length).freeze();
+                        self.let_go();
+                        return Ok(Some(body));
                     }
                     let missing = length - self.received.len();
                     self.fill_body(missing.saturating_add(BEYOND)).await?;
@@ -244,6 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
                     Ok(ready) => {
                         if chunked.is_done() {
                             self.body = RequestBody::Done;
+                            self.let_go();
                         }
                         if !ready.is_empty() {
                             return Ok(Some(ready));

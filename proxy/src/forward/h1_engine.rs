@@ -20,8 +20,10 @@ pub(super) use chunked::Chunked;
 /// Largest head, interim ones each.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_FIELDS: usize = 128;
-/// A read asks for this much at first, and twice as much whenever it got all it asked for.
+/// A read asks for this much at first, twice as much after one that got all it asked for, and half after one that
+/// got little.
 const FIRST_READ: usize = 4 << 10;
+const SMALLEST_READ: usize = 1 << 10;
 const LARGEST_READ: usize = 64 << 10;
 /// More than the rest of a body is asked for, since a read that is filled to the brim leaves the runtime
 /// guessing whether there is more, at the price of a system call.
@@ -164,14 +166,20 @@ impl<S: AsyncRead + Unpin> ResponseReader<S> {
         let wanted = match self.framing {
             Framing::Length(left) => usize::try_from(left)
                 .map_or(LARGEST_READ, |left| left.saturating_add(BEYOND))
-                .clamp(self.read_size.min(FIRST_READ), LARGEST_READ),
+                .clamp(SMALLEST_READ, LARGEST_READ),
             _ => self.read_size,
         };
+        // A stream of small events waits with a small buffer.
+        if self.buffer.is_empty() && self.buffer.capacity() > 2 * wanted {
+            self.buffer = BytesMut::new();
+        }
         self.buffer.reserve(wanted);
         let room = self.buffer.capacity() - self.buffer.len();
         let read = self.stream.read_buf(&mut self.buffer).await?;
         if read == room {
             self.read_size = (2 * self.read_size).min(LARGEST_READ);
+        } else if read < self.read_size / 4 {
+            self.read_size = (self.read_size / 2).max(SMALLEST_READ);
         }
         Ok(read > 0)
     }
