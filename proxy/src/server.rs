@@ -2,6 +2,7 @@
 
 mod app;
 mod shutdown;
+mod tls;
 mod upkeep;
 
 use std::net::TcpListener;
@@ -10,7 +11,6 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use pingora_core::listeners::ListenerConfig;
-use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
@@ -48,6 +48,9 @@ impl Assembly {
         }
         check_address("admin", config.admin.address)?;
         check_address("metrics", config.metrics.address)?;
+        if let Some(file) = &config.upstream.ca_file {
+            tls::check_authorities(file)?;
+        }
         let gateway = Arc::new(gateway(config)?);
         let source = Source::start(Arc::clone(&gateway))?;
         let server = server(&gateway, &source)?;
@@ -166,19 +169,7 @@ fn listener_config(listener: &Listener) -> anyhow::Result<ListenerConfig> {
     let Some(tls) = &listener.tls else {
         return Ok(endpoint);
     };
-    let (cert, key) = (
-        tls.cert_file.display().to_string(),
-        tls.key_file.display().to_string(),
-    );
-    let mut settings = TlsSettings::intermediate(&cert, &key)
-        .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| {
-            format!(
-                "listener {}: certificate {cert} or key {key}",
-                listener.address
-            )
-        })?;
-    settings.enable_h2();
+    let settings = tls::settings(tls).with_context(|| format!("listener {}", listener.address))?;
     Ok(endpoint.tls(settings))
 }
 

@@ -68,6 +68,14 @@ impl GatewayBuilder {
 impl Gateway {
     /// A gateway with these routes, two threads, short drain, and everything else as by default.
     pub fn builder(routes: impl Into<String>) -> GatewayBuilder {
+        GatewayBuilder {
+            bootstrap: Self::bootstrap(),
+            routes: routes.into(),
+        }
+    }
+
+    /// The bootstrap configuration of such a gateway.
+    pub fn bootstrap() -> Bootstrap {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut bootstrap = Bootstrap {
             listeners: vec![Listener {
@@ -81,10 +89,7 @@ impl Gateway {
         bootstrap.metrics.address = local(free_port());
         bootstrap.drain.delay = Duration::ZERO.into();
         bootstrap.source.debounce = Duration::from_millis(20).into();
-        GatewayBuilder {
-            bootstrap,
-            routes: routes.into(),
-        }
+        bootstrap
     }
 
     /// URL of a path on the clients' listener.
