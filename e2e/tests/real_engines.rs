@@ -2,6 +2,8 @@
 //!
 //! Ignored unless asked for: `make test-real` fetches the engines and runs them; without them these tests fail.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use serde_json::{Value, json};
 use sluice_e2e::harness::llama::{LlamaEngine, python};
 use sluice_e2e::harness::{Gateway, model_route, model_server};

@@ -1,5 +1,7 @@
 //! TLS on both sides of the gateway: an inner gateway serves it, an outer one speaks it to its "engine".
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
