@@ -3,6 +3,7 @@
 //! A table of contents. What each step does is in its room; what the wire is, nobody here knows.
 
 mod body;
+mod deliver;
 mod explain;
 mod inference;
 mod models;

@@ -1,0 +1,188 @@
+//! An engine's answer on its way to the client, and what is told of it afterwards.
+
+use std::time::Instant;
+
+use http::HeaderValue;
+use http::header::{self, HeaderMap};
+
+use super::request::Request;
+use super::{Gateway, Halt};
+use crate::error::RequestError;
+use crate::filters::{End, Hooks, LocalReply, ResponseFlow};
+use crate::forward::attempts::Answer;
+use crate::forward::exchange::Downstream;
+use crate::forward::relay::{self, RelayEnd, RelayOptions, RelayReport};
+use crate::http::ResponseHead;
+use crate::http::identity::REQUEST_ID;
+use crate::serving::Serving;
+
+/// Sends the answer on: its head through the filters, then its body as it comes.
+pub(super) async fn deliver<D: Downstream>(
+    gateway: &Gateway,
+    client: &mut D,
+    request: &mut Request,
+    serving: &Serving,
+    mut answer: Answer,
+    ask_usage: bool,
+    prompt_bytes: usize,
+) -> Result<(), Halt> {
+    let mut head = std::mem::replace(
+        &mut answer.head,
+        ResponseHead {
+            status: http::StatusCode::OK,
+            headers: HeaderMap::new(),
+        },
+    );
+    let options = relay_options(gateway, request, serving, &answer, &head, ask_usage);
+    if let Err(halt) = prepare(request, &mut head, options.events).await {
+        answer.release(&gateway.connector).await;
+        return Err(halt);
+    }
+    let dispatched = request.record.request_processing.unwrap_or_default();
+    if client.start(head).await.is_err() {
+        request.end = End::ClientGone;
+        return Ok(());
+    }
+    let series = gateway.metrics.handles(
+        request.record.route.as_deref(),
+        request.record.server.as_deref(),
+        request.record.model.as_deref(),
+    );
+    let (end, report) = relay::relay(
+        client,
+        &mut answer.upstream,
+        &mut request.filters,
+        options,
+        |gap| {
+            if options.events {
+                series.observe_gap(gap);
+            }
+        },
+    )
+    .await;
+    note_report(request, &report, options.events, prompt_bytes);
+    let processed = report.last_byte.map_or_else(
+        || request.started.elapsed(),
+        |at| at.saturating_duration_since(request.started),
+    );
+    request.record.upstream_processing = Some(processed.saturating_sub(dispatched));
+    finish(client, request, end, &report, options.events).await;
+    answer.release(&gateway.connector).await;
+    request.record.response_processing = Some(request.started.elapsed().saturating_sub(processed));
+    Ok(())
+}
+
+/// Shows the head to the filters, one of which may answer in the engine's place.
+async fn prepare(request: &mut Request, head: &mut ResponseHead, events: bool) -> Result<(), Halt> {
+    if let ResponseFlow::Replace(content) = request.filters.response_head(head).await {
+        let reply = LocalReply {
+            status: head.status,
+            headers: std::mem::take(&mut head.headers),
+            body: content,
+        };
+        return Err(Halt::Reply(reply.into()));
+    }
+    // A stream may end with an event of ours.
+    if events || request.filters.wants(Hooks::RESPONSE_CHUNK) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    head.headers.insert(REQUEST_ID, request.id.clone());
+    request.record.status = head.status.as_u16();
+    Ok(())
+}
+
+fn relay_options(
+    gateway: &Gateway,
+    request: &Request,
+    serving: &Serving,
+    answer: &Answer,
+    head: &ResponseHead,
+    ask_usage: bool,
+) -> RelayOptions {
+    let events = is_event_stream(&head.headers);
+    let policy = &serving.snapshot.servers[answer.server].policy;
+    let total = policy.total_timeout.map(|total| request.started + total);
+    RelayOptions {
+        idle_timeout: policy
+            .stream_idle_timeout
+            .unwrap_or(gateway.config.timeouts.stream_idle.into()),
+        deadline: total.map_or(request.deadline, |total| total.min(request.deadline)),
+        events,
+        withhold_usage: ask_usage && events,
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .is_some_and(|kind| {
+            kind.len() >= 17 && kind[..17].eq_ignore_ascii_case(b"text/event-stream")
+        })
+}
+
+/// Tokens as the engine told them, else estimated: four bytes of prompt a token, one token an event.
+fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt_bytes: usize) {
+    let record = &mut request.record;
+    record.response_bytes = report.bytes;
+    record.gaps = report.gaps;
+    let first = report
+        .first_byte
+        .map(|at: Instant| at.saturating_duration_since(request.started));
+    record.ttft = first.filter(|_| events);
+    if let Some(usage) = &report.usage {
+        record.input_tokens = Some(usage.prompt_tokens);
+        record.output_tokens = Some(usage.completion_tokens);
+        record.cached_tokens = usage.cached_tokens;
+    } else if record.status < 400 {
+        record.tokens_estimated = true;
+        record.input_tokens = Some(prompt_bytes.div_ceil(4) as u64);
+        // Of an answer in one piece nothing is known.
+        record.output_tokens = events.then_some(report.events);
+    }
+}
+
+/// Whole answers end by themselves. A broken stream ends with an error event, any other broken answer visibly.
+async fn finish<D: Downstream>(
+    client: &mut D,
+    request: &mut Request,
+    end: RelayEnd,
+    report: &RelayReport,
+    events: bool,
+) {
+    let attempts = request.record.attempts;
+    let error = match end {
+        RelayEnd::Complete => {
+            request.end = End::Completed;
+            return;
+        }
+        RelayEnd::ClientGone | RelayEnd::ClientSlow => {
+            request.end = End::ClientGone;
+            request.record.error_origin = Some("client");
+            client.abort().await;
+            return;
+        }
+        RelayEnd::Broken(error) => RequestError::EngineBroken {
+            attempts,
+            cause: error.to_string(),
+        },
+        RelayEnd::Timeout(timeout) => RequestError::EngineTimeout { timeout },
+        RelayEnd::Filter => RequestError::Internal("a filter stopped the answer".into()),
+    };
+    request.end = End::EngineFailed;
+    request.note(&error);
+    if !events {
+        client.abort().await;
+        return;
+    }
+    let mut event = if report.between_events {
+        Vec::new()
+    } else {
+        b"\n\n".to_vec()
+    };
+    event.extend_from_slice(&error.sse_event());
+    let told = client.write(event.into()).await;
+    if told.is_err() || client.finish().await.is_err() {
+        client.abort().await;
+    }
+}
