@@ -143,7 +143,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 << 20,
-            body_budget_bytes: 512 << 20,
+            body_budget_bytes: 256 << 20,
             header_bytes: 64 << 10,
             header_count: 128,
         }

@@ -7,7 +7,7 @@ mod upkeep;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use pingora_core::listeners::ListenerConfig;
@@ -68,8 +68,13 @@ impl Assembly {
             shutdown_signal: Box::new(watch),
         });
         self.source.stop();
+        // The process is about to exit, whoever still holds the gateway: the last lines are written now.
+        self.gateway.access_log.stop(LOG_PATIENCE);
     }
 }
+
+/// Longest wait for the last lines of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pingora panics in a thread of its own when it cannot listen: try first, and say what is wrong.
 fn check_address(what: &str, address: std::net::SocketAddr) -> anyhow::Result<()> {
