@@ -144,9 +144,9 @@ impl Failure {
     }
 
     /// No further attempt follows: what the client gets.
-    fn conclude(self, attempts: u32) -> Result<Answer, NoAnswer> {
+    fn conclude(self, attempts: u32) -> Result<Box<Answer>, NoAnswer> {
         Err(NoAnswer::Error(match self {
-            Self::Status(answer) => return Ok(*answer),
+            Self::Status(answer) => return Ok(answer),
             Self::Timeout(timeout) => RequestError::EngineTimeout { timeout },
             Self::Engine(EngineError::Connect(cause)) => {
                 RequestError::EngineUnreachable { attempts, cause }
@@ -168,7 +168,7 @@ impl Attempts<'_> {
         plan: &mut Plan<'_>,
         log: &mut AttemptLog,
         random: &mut SmallRng,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Box<Answer>, NoAnswer> {
         self.budget.request(self.origin.elapsed());
         let mut failed: Option<Failure> = None;
         loop {
@@ -236,7 +236,7 @@ impl Attempts<'_> {
         job: &mut Job<'_>,
         choice: Choice,
         log: &mut AttemptLog,
-    ) -> Result<Result<Answer, Failure>, NoAnswer> {
+    ) -> Result<Result<Box<Answer>, Failure>, NoAnswer> {
         let pool = &job.serving.pools[choice.server];
         let endpoint = Arc::clone(&pool.members[choice.member].endpoint);
         log.count += 1;
@@ -269,18 +269,18 @@ impl Attempts<'_> {
                     502..=504 => endpoint.health.lost(since, self.origin.elapsed()),
                     _ => endpoint.health.answered(),
                 }
-                let answer = Answer {
+                let answer = Box::new(Answer {
                     upstream,
                     head,
                     server: choice.server,
                     endpoint,
                     in_flight,
-                };
+                });
                 if !self.asks_for_another(status) {
                     outcome.reason = AttemptReason::Ok;
                     return Ok(Ok(answer));
                 }
-                Failure::Status(Box::new(answer))
+                Failure::Status(answer)
             }
             Ok(Err(error)) => {
                 self.note_health(&endpoint, &error, since);

@@ -24,6 +24,8 @@ use crate::http::ResponseHead;
 use crate::http::hygiene::HeadLimits;
 
 const FIRST_READ: usize = 4 << 10;
+/// Largest buffer in which a connection waits for its next request.
+const LARGEST_FIRST_READ: usize = 32 << 10;
 /// More than the rest of a body is asked for: see [`super::h1_engine`].
 const BEYOND: usize = 64;
 /// A body piece up to this size is copied behind its head or chunk size and leaves with it.
@@ -36,6 +38,8 @@ pub struct H1Client<S> {
     stream: S,
     address: Option<IpAddr>,
     timeouts: ClientTimeouts,
+    /// Size of the next request's first read: clients send alike requests, and one that fits is one read.
+    first_read: usize,
     /// Received, not yet consumed: what remains of this request, then perhaps the next.
     received: BytesMut,
     body: RequestBody,
@@ -80,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
             stream,
             address,
             timeouts,
+            first_read: FIRST_READ,
             received,
             body: RequestBody::Done,
             unsent: BytesMut::new(),
@@ -98,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
             // Between requests nothing is held.
             self.received = BytesMut::new();
             let idle = self.timeouts.idle;
-            match tokio::time::timeout(idle, self.fill(FIRST_READ)).await {
+            match tokio::time::timeout(idle, self.fill(self.first_read)).await {
                 Ok(Ok(true)) => {}
                 _ => return Arrival::Closed,
             }
@@ -242,6 +247,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
                     let length = usize::try_from(*length).unwrap_or(usize::MAX);
                     if self.received.len() >= length {
                         self.body = RequestBody::Done;
+                        let alike = length.saturating_add(FIRST_READ);
+                        self.first_read = alike.min(LARGEST_FIRST_READ);
                         let body = self.received.split_to(length).freeze();
                         self.let_go();
                         return Ok(Some(body));

@@ -22,7 +22,7 @@ pub(super) async fn deliver<D: Downstream>(
     client: &mut D,
     request: &mut Request,
     serving: &Serving,
-    mut answer: Answer,
+    mut answer: Box<Answer>,
     ask_usage: bool,
     prompt_bytes: usize,
 ) -> Result<(), Halt> {

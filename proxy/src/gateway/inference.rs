@@ -170,7 +170,7 @@ async fn dispatch<D: Downstream>(
     matched: &Matched<'_>,
     body: &Body,
     ask_usage: bool,
-) -> Result<(Answer, AttemptLog), Halt> {
+) -> Result<(Box<Answer>, AttemptLog), Halt> {
     let mut plan = plan(request, serving, matched)?;
     for server in plan.skipped(gateway.now()) {
         serving.pools[server].metrics.skip();
