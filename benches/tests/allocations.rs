@@ -23,9 +23,9 @@ use sluice_proxy::serving::ServingStore;
 use sluice_proxy::telemetry::{AccessLog, BuildInfo, Metrics};
 
 /// Most allocations of one request.
-const MOST: u64 = 64;
+const MOST: u64 = 50;
 /// Most bytes allocated for one request, besides its body.
-const MOST_BYTES: u64 = 96 << 10;
+const MOST_BYTES: u64 = 20 << 10;
 
 /// A client in memory.
 struct Memory {
