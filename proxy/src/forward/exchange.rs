@@ -58,6 +58,10 @@ pub trait Downstream: Send {
     /// The next piece of the request's body, `None` at its end.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, ClientError>> + Send;
 
+    /// The body's length is known and there is room for it: it may come as one piece, read into place. Without
+    /// this a body is read in small pieces, whatever length it claims.
+    fn gather_body(&mut self) {}
+
     /// Tell a client that waits for `100 Continue` to send its body.
     fn send_continue(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
 

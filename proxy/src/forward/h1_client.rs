@@ -30,6 +30,8 @@ const LARGEST_FIRST_READ: usize = 32 << 10;
 const BEYOND: usize = 64;
 /// A body piece up to this size is copied behind its head or chunk size and leaves with it.
 const COPY_BYTES: usize = 8 << 10;
+/// A body that is not gathered is read in pieces of this size.
+const PIECE: usize = 64 << 10;
 /// Pipelined requests are read this far ahead while one is being served.
 const AHEAD_BYTES: usize = 64 << 10;
 
@@ -43,6 +45,8 @@ pub struct H1Client<S> {
     /// Received, not yet consumed: what remains of this request, then perhaps the next.
     received: BytesMut,
     body: RequestBody,
+    /// The body may be held whole.
+    gather: bool,
     /// To be sent with the next write.
     unsent: BytesMut,
     answer: Answer,
@@ -87,6 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
             first_read: FIRST_READ,
             received,
             body: RequestBody::Done,
+            gather: false,
             unsent: BytesMut::new(),
             answer: Answer::None,
             version: Version::HTTP_11,
@@ -98,6 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
     /// The next request's head, checked.
     pub async fn next(&mut self, limits: &HeadLimits) -> Arrival {
         self.answer = Answer::None;
+        self.gather = false;
         self.unsent.clear();
         if self.received.is_empty() {
             // Between requests nothing is held.
@@ -185,6 +191,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> H1Client<S> {
         Ok(self.stream.read_buf(&mut self.received).await? > 0)
     }
 
+    /// Reads one byte, which needs no buffer while nothing comes; false at the end of the stream.
+    async fn probe(&mut self) -> io::Result<bool> {
+        let mut byte = [0];
+        let read = self.stream.read(&mut byte).await?;
+        self.received.extend_from_slice(&byte[..read]);
+        Ok(read > 0)
+    }
+
     /// Reads more of the body, which is not whole.
     async fn fill_body(&mut self, wanted: usize) -> Result<(), ClientError> {
         match tokio::time::timeout(self.timeouts.read, self.fill(wanted)).await {
@@ -237,15 +251,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
         self.address
     }
 
-    /// A body of known length comes as one piece, read into place.
     async fn read_body(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             match &mut self.body {
                 RequestBody::Done => return Ok(None),
                 RequestBody::Broken => return Err(ClientError::Gone),
-                RequestBody::Length(length) => {
-                    let length = usize::try_from(*length).unwrap_or(usize::MAX);
-                    if self.received.len() >= length {
+                RequestBody::Length(left) => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let ready = self.received.len();
+                    if ready < length && ready > 0 && !self.gather {
+                        *left -= ready as u64;
+                        return Ok(Some(self.received.split().freeze()));
+                    }
+                    if ready >= length {
                         self.body = RequestBody::Done;
                         let alike = length.saturating_add(FIRST_READ);
                         self.first_read = alike.min(LARGEST_FIRST_READ);
@@ -253,8 +271,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
                         self.let_go();
                         return Ok(Some(body));
                     }
-                    let missing = length - self.received.len();
-                    self.fill_body(missing.saturating_add(BEYOND)).await?;
+                    let missing = (length - ready).saturating_add(BEYOND);
+                    let wanted = if self.gather {
+                        missing
+                    } else {
+                        missing.min(PIECE)
+                    };
+                    self.fill_body(wanted).await?;
                 }
                 RequestBody::Chunked(chunked) => match chunked.decode(&mut self.received) {
                     Ok(ready) => {
@@ -279,6 +302,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
         }
     }
 
+    fn gather_body(&mut self) {
+        self.gather = true;
+    }
+
     async fn send_continue(&mut self) -> Result<(), ClientError> {
         // Whoever has begun to send the body does not wait.
         if self.version != Version::HTTP_11 || !self.received.is_empty() {
@@ -289,20 +316,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream for H1Client<S> {
     }
 
     async fn gone(&mut self) {
-        // One byte at a time costs no buffer while nothing comes, and pipelining clients are rare.
-        let mut byte = [0];
-        loop {
-            match self.stream.read(&mut byte).await {
-                Ok(0) | Err(_) => {
-                    self.closing = true;
-                    return;
-                }
-                Ok(_) => self.received.put_u8(byte[0]),
-            }
-            if self.received.len() >= AHEAD_BYTES {
-                return std::future::pending().await;
+        while self.received.len() < AHEAD_BYTES {
+            let read = if self.received.is_empty() {
+                self.probe().await
+            } else {
+                self.fill(FIRST_READ).await
+            };
+            if !matches!(read, Ok(true)) {
+                self.closing = true;
+                return;
             }
         }
+        std::future::pending().await
     }
 
     async fn start(&mut self, head: ResponseHead) -> Result<(), ClientError> {

@@ -59,6 +59,9 @@ pub(super) async fn read<D: Downstream>(
     if !guard.grow_to(length.unwrap_or(0)) {
         return Err(ReadError::Refused(RequestError::BodyBudget));
     }
+    if length.is_some() {
+        client.gather_body();
+    }
     let failed = |error| match error {
         ClientError::Gone => ReadError::Gone,
         ClientError::TooSlow => ReadError::Refused(RequestError::ClientTooSlow(patience)),

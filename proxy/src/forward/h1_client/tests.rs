@@ -149,6 +149,7 @@ async fn a_bad_chunk_size_is_told_from_a_gone_client() {
         .unwrap();
     drop(client);
     connection.next(&LIMITS).await;
+    connection.gather_body();
     assert!(matches!(
         connection.read_body().await,
         Err(ClientError::Gone)
@@ -295,4 +296,33 @@ async fn an_unread_body_ends_the_connection() {
     connection.finish().await.unwrap();
     assert!(written(&mut client).await.contains("connection: close"));
     assert!(!connection.can_serve_on());
+}
+
+#[tokio::test]
+async fn a_claimed_length_reserves_nothing_until_the_body_may_be_held() {
+    let (mut client, mut connection) = connection();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999999999999\r\n\r\nabc")
+        .await
+        .unwrap();
+    connection.next(&LIMITS).await;
+    assert_eq!(connection.read_body().await.unwrap().unwrap(), "abc");
+    client.write_all(b"defg").await.unwrap();
+    assert_eq!(connection.read_body().await.unwrap().unwrap(), "defg");
+    assert!(connection.received.capacity() <= 2 * PIECE);
+}
+
+#[tokio::test]
+async fn a_gathered_body_comes_as_one_piece() {
+    let (mut client, mut connection) = connection();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\nabc")
+        .await
+        .unwrap();
+    connection.next(&LIMITS).await;
+    connection.gather_body();
+    let (body, ()) = tokio::join!(connection.read_body(), async {
+        client.write_all(b"defg").await.unwrap();
+    });
+    assert_eq!(body.unwrap().unwrap(), "abcdefg");
 }
