@@ -111,7 +111,4 @@ pub trait Upstream: Send {
 
     /// What has arrived of the body, joined, `None` at its end. May be dropped while it waits.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, EngineError>> + Send;
-
-    /// Is the whole response read?
-    fn is_done(&mut self) -> bool;
 }

@@ -61,7 +61,6 @@ struct H2Response {
     session: Http2Session,
     /// Found while joining ready pieces, told with the next call.
     pending: Option<Result<Option<Bytes>, EngineError>>,
-    ended: bool,
 }
 
 impl Connector {
@@ -203,7 +202,6 @@ impl Connector {
                 let response = H2Response {
                     session,
                     pending: None,
-                    ended: false,
                 };
                 Ok(PingoraUpstream::new(
                     Session::H2(Box::new(response)),
@@ -287,13 +285,6 @@ impl Upstream for PingoraUpstream {
             Session::H2(response) => response.chunk().await,
         }
     }
-
-    fn is_done(&mut self) -> bool {
-        match &self.session {
-            Session::H1(reader) => reader.is_done(),
-            Session::H2(response) => response.ended,
-        }
-    }
 }
 
 impl H2Response {
@@ -323,7 +314,6 @@ impl H2Response {
             None => self.read().await,
         };
         let Some(first) = told? else {
-            self.ended = true;
             return Ok(None);
         };
         let mut joined = BytesMut::new();
@@ -339,7 +329,6 @@ impl H2Response {
                 None => break,
             }
         }
-        self.ended = matches!(self.pending, Some(Ok(None)));
         Ok(Some(if joined.is_empty() {
             first
         } else {

@@ -69,10 +69,6 @@ async fn read_body<D: Downstream>(
         patience,
     )
     .await;
-    gateway
-        .metrics
-        .body_budget_bytes
-        .set(i64::try_from(gateway.bodies.used()).unwrap_or(i64::MAX));
     let (bytes, held) = read.map_err(|error| match error {
         ReadError::Refused(error) => Halt::Error(error),
         ReadError::Gone => Halt::ClientGone,

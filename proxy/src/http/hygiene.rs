@@ -168,7 +168,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 pub fn sanitize(head: &mut RequestHead) {
     strip_hop_by_hop(&mut head.headers);
     for name in INTERNAL {
-        headers_remove(&mut head.headers, name);
+        head.headers.remove(name);
     }
     let own: Vec<HeaderName> = head
         .headers
@@ -188,10 +188,6 @@ pub fn sanitize(head: &mut RequestHead) {
     if let Some(target) = head.uri.path_and_query().cloned() {
         head.uri = Uri::from(target);
     }
-}
-
-fn headers_remove(headers: &mut HeaderMap, name: &'static str) {
-    headers.remove(name);
 }
 
 /// Does the client wait for `100 Continue`?

@@ -37,10 +37,6 @@ impl Upstream for Engine {
             }
         }
     }
-
-    fn is_done(&mut self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 #[derive(Default)]
