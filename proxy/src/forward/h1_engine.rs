@@ -9,11 +9,12 @@
 mod chunked;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header;
 use http::{StatusCode, Version};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::fields::{self, FieldError, Places};
 use crate::http::ResponseHead;
 pub(super) use chunked::Chunked;
 
@@ -216,33 +217,13 @@ fn parse(buffer: &mut BytesMut) -> Result<Option<Parsed>, ReadError> {
     } else {
         Version::HTTP_11
     };
-    // Where values stand in the buffer: they become slices of it, not copies.
-    let base = buffer.as_ptr() as usize;
-    let places: Vec<(HeaderName, usize, usize)> = response
-        .headers
-        .iter()
-        .map(|field| {
-            let name = HeaderName::from_bytes(field.name.as_bytes())
-                .map_err(|_| ReadError::Invalid("the response has an invalid header name"))?;
-            Ok((
-                name,
-                (field.value.as_ptr() as usize).wrapping_sub(base),
-                field.value.len(),
-            ))
-        })
-        .collect::<Result<_, ReadError>>()?;
+    let invalid = |error| match error {
+        FieldError::Name => ReadError::Invalid("the response has an invalid header name"),
+        FieldError::Value(_) => ReadError::Invalid("the response has an invalid header value"),
+    };
+    let places = Places::of(response.headers, buffer.as_ptr()).map_err(invalid)?;
     let raw = buffer.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(places.len() + 2);
-    for (name, start, length) in places {
-        let value = if length == 0 {
-            Bytes::new()
-        } else {
-            raw.slice(start..start + length)
-        };
-        let value = HeaderValue::from_maybe_shared(value)
-            .map_err(|_| ReadError::Invalid("the response has an invalid header value"))?;
-        headers.append(name, value);
-    }
+    let headers = places.slice(&raw).map_err(invalid)?;
     Ok(Some(Parsed {
         version,
         head: ResponseHead { status, headers },
@@ -268,27 +249,14 @@ fn framing(parsed: &Parsed) -> Result<Framing, ReadError> {
             Framing::Close
         });
     }
-    let mut lengths = headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let Some(first) = lengths.next() else {
-        return Ok(Framing::Close);
-    };
-    let digits = !first.is_empty() && first.len() <= 18 && first.iter().all(u8::is_ascii_digit);
-    if !digits || lengths.any(|other| other != first) {
-        return Err(ReadError::Invalid(
+    match fields::content_length(headers) {
+        Ok(None) => Ok(Framing::Close),
+        Ok(Some(0)) => Ok(Framing::Done),
+        Ok(Some(length)) => Ok(Framing::Length(length)),
+        Err(_) => Err(ReadError::Invalid(
             "the response's content-length is invalid",
-        ));
+        )),
     }
-    let length = first
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    Ok(if length == 0 {
-        Framing::Done
-    } else {
-        Framing::Length(length)
-    })
 }
 
 fn keeps_alive(parsed: &Parsed) -> bool {

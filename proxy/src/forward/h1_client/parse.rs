@@ -1,11 +1,12 @@
 //! A request's head: from bytes to a checked [`RequestHead`] and the framing of its body. Pure.
 
-use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use bytes::BytesMut;
+use http::header::{self, HeaderMap};
 use http::{Method, Uri, Version};
 
 use super::RequestBody;
 use crate::error::RequestError;
+use crate::forward::fields::{self, FieldError, LengthError, Places};
 use crate::forward::h1_engine::Chunked;
 use crate::http::RequestHead;
 use crate::http::hygiene::{self, HeadLimits};
@@ -65,33 +66,17 @@ pub(super) fn request(buffer: &mut BytesMut, limits: &HeadLimits) -> Outcome {
     } else {
         Version::HTTP_11
     };
-    // Where values stand in the buffer: they become slices of it, not copies.
-    let base = buffer.as_ptr() as usize;
-    let mut places = Vec::with_capacity(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else {
-            let message = "a header name is invalid".to_owned();
-            return Outcome::Invalid(RequestError::MalformedHead(message));
-        };
-        let start = (field.value.as_ptr() as usize).wrapping_sub(base);
-        places.push((name, start, field.value.len()));
-    }
+    let malformed =
+        |error: FieldError| Outcome::Invalid(RequestError::MalformedHead(error.to_string()));
+    let places = match Places::of(parsed.headers, buffer.as_ptr()) {
+        Ok(places) => places,
+        Err(error) => return malformed(error),
+    };
     let raw = buffer.split_to(length).freeze();
-    let mut headers = HeaderMap::with_capacity(places.len() + 4);
-    for (name, start, length) in places {
-        let value = if length == 0 {
-            Bytes::new()
-        } else {
-            raw.slice(start..start + length)
-        };
-        match HeaderValue::from_maybe_shared(value) {
-            Ok(value) => headers.append(name, value),
-            Err(_) => {
-                let message = format!("the value of {name} is invalid");
-                return Outcome::Invalid(RequestError::MalformedHead(message));
-            }
-        };
-    }
+    let headers = match places.slice(&raw) {
+        Ok(headers) => headers,
+        Err(error) => return malformed(error),
+    };
     let head = RequestHead {
         method,
         uri,
@@ -136,28 +121,12 @@ fn body(headers: &HeaderMap, version: Version) -> Result<RequestBody, RequestErr
         }
         return Ok(RequestBody::Chunked(Chunked::new()));
     }
-    let mut lengths = headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter()
-        .map(HeaderValue::as_bytes);
-    let Some(first) = lengths.next() else {
-        return Ok(RequestBody::Done);
-    };
-    if lengths.any(|other| other != first) {
-        return malformed("differing content-lengths");
+    match fields::content_length(headers) {
+        Ok(None | Some(0)) => Ok(RequestBody::Done),
+        Ok(Some(length)) => Ok(RequestBody::Length(length)),
+        Err(LengthError::Differing) => malformed("differing content-lengths"),
+        Err(LengthError::NotANumber) => malformed("content-length is not a number"),
     }
-    let digits = !first.is_empty() && first.len() <= 18 && first.iter().all(u8::is_ascii_digit);
-    if !digits {
-        return malformed("content-length is not a number");
-    }
-    let length = first
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    Ok(if length == 0 {
-        RequestBody::Done
-    } else {
-        RequestBody::Length(length)
-    })
 }
 
 fn closes(head: &RequestHead) -> bool {
