@@ -129,7 +129,7 @@ impl Gateway {
         .await;
     }
 
-    /// The access log so far, one value per request.
+    /// The access log so far, one value per request whose line is written whole.
     ///
     /// # Panics
     /// When a line is not JSON.
@@ -139,8 +139,10 @@ impl Gateway {
             .access_log
             .flush(Duration::from_secs(2));
         let text = std::fs::read_to_string(self.folder.path().join("access.log"));
+        // The writer may be in the middle of its last line: only lines that have ended are read.
         text.unwrap_or_default()
-            .lines()
+            .split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix('\n'))
             .map(|line| serde_json::from_str(line).expect("an access-log line is JSON"))
             .collect()
     }
