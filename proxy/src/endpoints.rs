@@ -3,7 +3,9 @@
 //! An [`Endpoint`] outlives configuration changes: the [`Registry`] hands the same one to every snapshot that
 //! names its address. All counting is by guards, so that every way out of a request settles it.
 
+pub mod constants;
 mod health;
+pub mod load;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +15,7 @@ use sluice_config::snapshot;
 
 pub use health::{Admission, Health};
 
+use self::load::LoadCounter;
 use crate::forward::link::Link;
 
 /// One inference endpoint.
@@ -24,19 +27,8 @@ pub struct Endpoint {
     pub link: Link,
     /// Passive health.
     pub health: Health,
-    in_flight: Arc<AtomicU32>,
-}
-
-impl Endpoint {
-    /// Requests dispatched to it by this gateway and not yet settled.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts one request until the guard drops.
-    pub fn reserve(&self) -> InFlightGuard {
-        InFlightGuard::new(&self.in_flight)
-    }
+    /// What this gateway has given it to do.
+    pub load: Arc<LoadCounter>,
 }
 
 /// Holds one request in a counter; dropping it settles the count.
@@ -107,7 +99,7 @@ impl Registry {
                 server.http2,
             ),
             health: Health::default(),
-            in_flight: Arc::default(),
+            load: Arc::default(),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
@@ -149,13 +141,13 @@ mod tests {
     fn an_endpoint_keeps_its_count_over_a_configuration_change() {
         let mut registry = Registry::default();
         let before = registry.members(&server(&["a:1", "b:1"]));
-        let guard = before[0].endpoint.reserve();
+        let guard = before[0].endpoint.load.reserve(load::Work::default());
         let after = registry.members(&server(&["a:1"]));
-        assert_eq!(after[0].endpoint.in_flight(), 1);
+        assert_eq!(after[0].endpoint.load.load().in_flight, 1);
         drop(before);
         registry.sweep();
         assert_eq!(registry.endpoints.len(), 1);
         drop(guard);
-        assert_eq!(after[0].endpoint.in_flight(), 0);
+        assert_eq!(after[0].endpoint.load.load().in_flight, 0);
     }
 }

@@ -168,7 +168,7 @@ impl Gateway {
             .pools
             .iter()
             .flat_map(|pool| &pool.members)
-            .map(|member| member.endpoint.in_flight())
+            .map(|member| member.endpoint.load.load().in_flight)
             .sum();
         let routes: u32 = serving.routes.iter().map(|route| route.in_flight()).sum();
         u64::from(endpoints) + u64::from(routes) + self.running.gateway.drain.active() as u64

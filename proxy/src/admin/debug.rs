@@ -92,7 +92,7 @@ pub(super) fn endpoints(gateway: &Gateway) -> Value {
                     json!({
                         "address": &*member.endpoint.address,
                         "labels": &*member.labels,
-                        "inFlight": member.endpoint.in_flight(),
+                        "inFlight": member.endpoint.load.load().in_flight,
                         "idleConnections": member.endpoint.link.idle_connections(),
                         "health": match member.endpoint.health.admission(now) {
                             Admission::Healthy => "healthy",

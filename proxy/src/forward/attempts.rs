@@ -17,7 +17,8 @@ use super::budget::RetryBudget;
 use super::exchange::{EngineError, Upstream};
 use super::plan::{Choice, Plan};
 use super::upstream::{Connector, PingoraUpstream};
-use crate::endpoints::{Endpoint, InFlightGuard};
+use crate::endpoints::Endpoint;
+use crate::endpoints::load::{Reservation, Work};
 use crate::error::RequestError;
 use crate::filters::{Flow, Hooks, LocalReply, Stream as FilterStream};
 use crate::http::{RequestHead, ResponseHead};
@@ -71,7 +72,7 @@ pub struct Answer {
     pub server: usize,
     /// Who answered.
     pub endpoint: Arc<Endpoint>,
-    in_flight: (InFlightGuard, GaugeGuard),
+    in_flight: (Reservation, GaugeGuard),
 }
 
 /// What is known of the attempts, whether or not one succeeded.
@@ -243,7 +244,11 @@ impl Attempts<'_> {
         log.first.get_or_insert_with(|| endpoint.address.clone());
         log.last = Some(endpoint.address.clone());
         log.server = Some(choice.server);
-        let in_flight = (endpoint.reserve(), pool.metrics.in_flight());
+        let work = Work {
+            prompt_tokens: job.view.prompt_tokens,
+            cached_tokens: 0,
+        };
+        let in_flight = (endpoint.load.reserve(work), pool.metrics.in_flight());
         let since = self.origin.elapsed();
         // Counts as cancelled if this future is dropped.
         let mut outcome = OutcomeGuard {

@@ -218,7 +218,7 @@ impl<'a> Plan<'a> {
                     server: pool.name.to_string(),
                     weight: target.weight,
                     address: view.address.to_owned(),
-                    in_flight: view.in_flight,
+                    in_flight: view.load.in_flight,
                     penalty_ms: view.penalty_ms,
                     cost: place.map(|place| ranking[place].cost),
                     rank: place.map(|place| place + 1),
@@ -286,12 +286,13 @@ impl<'a> Plan<'a> {
             .enumerate()
             .map(|(member, state)| CandidateView {
                 address: &state.endpoint.address,
-                in_flight: state.endpoint.in_flight(),
+                load: state.endpoint.load.load(),
                 penalty_ms: self
                     .filtered
                     .as_ref()
                     .map_or(0.0, |all| all.endpoints[target.offset + member].score),
                 excluded: self.exclusion(target, member, demand, now),
+                ..CandidateView::default()
             })
             .collect()
     }

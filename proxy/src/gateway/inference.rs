@@ -211,8 +211,9 @@ pub(super) fn request_view(body: &Body) -> RequestView<'_> {
     let facts = body.facts();
     RequestView {
         model: &body.model,
-        prompt_bytes: facts.map_or(0, |facts| facts.prompt_bytes),
-        session: facts.and_then(|facts| facts.session.as_deref()),
+        // Four bytes a token until something better is known.
+        prompt_tokens: facts.map_or(0, |facts| facts.prompt_bytes.div_ceil(4) as u32),
+        ..RequestView::default()
     }
 }
 

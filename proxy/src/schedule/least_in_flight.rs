@@ -29,7 +29,7 @@ impl Policy for LeastInFlight {
             .filter(|(_, candidate)| candidate.excluded.is_none())
             .map(|(index, candidate)| Ranked {
                 index,
-                cost: f64::from(candidate.in_flight) * REQUEST_MS + candidate.penalty_ms,
+                cost: f64::from(candidate.load.in_flight) * REQUEST_MS + candidate.penalty_ms,
                 reason: "requests in flight",
             })
             .collect();
@@ -53,28 +53,25 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
-
-    const REQUEST: RequestView<'static> = RequestView {
-        model: "m",
-        prompt_bytes: 0,
-        session: None,
-    };
+    use crate::endpoints::load::Load;
 
     fn candidates(in_flight: &[u32]) -> Vec<CandidateView<'static>> {
         in_flight
             .iter()
             .map(|&in_flight| CandidateView {
                 address: "a:1",
-                in_flight,
-                penalty_ms: 0.0,
-                excluded: None,
+                load: Load {
+                    in_flight,
+                    ..Load::default()
+                },
+                ..CandidateView::default()
             })
             .collect()
     }
 
     fn order(candidates: &[CandidateView<'_>], seed: u64) -> Vec<usize> {
         let mut random = SmallRng::seed_from_u64(seed);
-        let ranking = LeastInFlight.rank(&REQUEST, candidates, &mut random);
+        let ranking = LeastInFlight.rank(&RequestView::default(), candidates, &mut random);
         ranking.iter().map(|ranked| ranked.index).collect()
     }
 

@@ -9,18 +9,13 @@ use sluice_config::Snapshot;
 use sluice_config::snapshot::{Endpoint, ModelServer, TrafficPolicy};
 
 use super::*;
+use crate::endpoints::load::Work;
 use crate::filters::{Chain, Registry};
 use crate::schedule::LeastInFlight;
 use crate::serving::ServingStore;
 use crate::telemetry::{BuildInfo, Metrics};
 
 const NOW: Duration = Duration::from_secs(100);
-const REQUEST: RequestView<'static> = RequestView {
-    model: "m",
-    prompt_bytes: 0,
-    session: None,
-};
-
 /// Servers with so many endpoints each, named `SERVER-MEMBER:1`.
 fn serving(sizes: &[usize]) -> Arc<Serving> {
     let build = BuildInfo {
@@ -59,7 +54,7 @@ fn random() -> SmallRng {
 }
 
 fn next(plan: &mut Plan<'_>, random: &mut SmallRng) -> Option<(usize, usize)> {
-    let choice = plan.peek(&LeastInFlight, &REQUEST, NOW, random)?;
+    let choice = plan.peek(&LeastInFlight, &RequestView::default(), NOW, random)?;
     plan.take(choice, NOW);
     Some((choice.server, choice.member))
 }
@@ -141,12 +136,12 @@ fn one_request_takes_the_probe_and_only_when_it_is_really_sent() {
     let targets = [(0, 1)];
     for _ in 0..3 {
         let mut plan = Plan::new(&serving, targets.into_iter());
-        let choice = plan.peek(&LeastInFlight, &REQUEST, later, &mut random);
+        let choice = plan.peek(&LeastInFlight, &RequestView::default(), later, &mut random);
         assert!(!choice.unwrap().healthy);
         assert_eq!(plan.skipped(later).count(), 0, "looking takes nothing");
     }
     let mut plan = Plan::new(&serving, targets.into_iter());
-    let choice = plan.peek(&LeastInFlight, &REQUEST, later, &mut random);
+    let choice = plan.peek(&LeastInFlight, &RequestView::default(), later, &mut random);
     plan.take(choice.unwrap(), later);
     let other = Plan::new(&serving, targets.into_iter());
     assert_eq!(other.skipped(later).collect::<Vec<_>>(), [0], "taken");
@@ -195,7 +190,10 @@ fn a_pinned_target_goes_first_whatever_its_weight() {
 #[test]
 fn the_busier_endpoint_comes_second() {
     let serving = serving(&[2]);
-    let _busy = serving.pools[0].members[0].endpoint.reserve();
+    let _busy = serving.pools[0].members[0]
+        .endpoint
+        .load
+        .reserve(Work::default());
     let mut random = random();
     for _ in 0..20 {
         let mut plan = Plan::new(&serving, [(0, 1)].into_iter());
@@ -217,7 +215,7 @@ fn explaining_changes_nothing_and_names_reasons() {
     for later in [0, 600] {
         let now = NOW + Duration::from_millis(later);
         for _ in 0..3 {
-            let rows = plan.explain(&LeastInFlight, &REQUEST, now, &mut random());
+            let rows = plan.explain(&LeastInFlight, &RequestView::default(), now, &mut random());
             assert_eq!(rows.len(), 3);
             assert_eq!((rows[0].rank.is_some(), rows[0].in_flight), (true, 0));
             assert_eq!(

@@ -1,0 +1,43 @@
+//! The constants of an engine's speed that costs in milliseconds are made of.
+//!
+//! ```text
+//! step = sqrt(W^2 + (D*N)^2) + Kp * sum c*(k + c/2) + Kd * sum x
+//! ```
+//!
+//! for a step of N tokens, prefill chunks of c tokens at context k and decodes at context x.
+
+/// Constants of one endpoint, in milliseconds and tokens.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Constants {
+    /// W: the floor of a step, reading the weights, with what every step costs besides.
+    pub step_ms: f64,
+    /// D: matrix work for one token.
+    pub token_ms: f64,
+    /// Kd: decode attention for one token of context.
+    pub context_ms: f64,
+    /// Kp: prefill attention for one token at one token of context.
+    pub attention_ms: f64,
+    /// Bt: most tokens in one step.
+    pub batch_tokens: f64,
+    /// C: tokens that the KV cache holds.
+    pub kv_tokens: f64,
+}
+
+impl Constants {
+    /// An 8B model on an H100 under vLLM's defaults: the start where nothing better is known.
+    pub const DEFAULT: Self = Self {
+        step_ms: 9.2,
+        token_ms: 0.030,
+        context_ms: 0.000_076_2,
+        attention_ms: 0.000_001_06,
+        batch_tokens: 8192.0,
+        kv_tokens: 385_000.0,
+    };
+}
+
+impl Default for Constants {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
