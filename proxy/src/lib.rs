@@ -7,6 +7,7 @@
 //! brings configuration in, [`serving`] is what it becomes; [`admin`] shows it.
 
 pub mod admin;
+pub mod cache;
 pub mod check;
 pub mod drain;
 pub mod endpoints;

@@ -1,0 +1,6 @@
+//! What endpoints' KV caches hold: a byte-block prefix index fed at dispatch, and an index of blocks fed by the
+//! engines' own KV events.
+//!
+//! Answers one question: how much of this prompt does each endpoint hold. Chooses nothing.
+
+pub mod event;
