@@ -171,6 +171,10 @@ pub enum PromptKind {
     Query,
     /// Text of `documents` or `text_2`.
     Document,
+    /// A content part that is no text: an image, sound, a file. The whole value, quotes or brackets included.
+    Media,
+    /// Tool calls of an earlier turn, which engines render into the prompt. The whole value.
+    Calls,
 }
 
 impl PromptKind {
@@ -178,7 +182,12 @@ impl PromptKind {
     pub fn is_text(self) -> bool {
         !matches!(
             self,
-            Self::Messages | Self::Items | Self::Role | Self::Tokens
+            Self::Messages
+                | Self::Items
+                | Self::Role
+                | Self::Tokens
+                | Self::Media
+                | Self::Calls
         )
     }
 }

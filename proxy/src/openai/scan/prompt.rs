@@ -1,7 +1,8 @@
 //! Prompt parts: where the text, roles and token ids of the API's prompt fields stand.
 //!
 //! Shapes: a string; a list of strings; token ids or lists of them; messages or items with a `role` and a
-//! `content` that is a string or a list of parts with `text`. Anything else is stepped over.
+//! `content` that is a string or a list of parts with `text` or media, and tool calls. Anything else is stepped
+//! over.
 
 use std::ops::Range;
 
@@ -87,6 +88,7 @@ fn item(cursor: &mut Cursor<'_>, facts: &mut Facts, text: PromptKind) -> Result<
         b"role" => string(cursor, facts, PromptKind::Role),
         b"content" | b"output" => parts(cursor, facts, text, PART_LEVELS),
         b"text" => string(cursor, facts, text),
+        b"tool_calls" | b"function_call" | b"arguments" => whole(cursor, facts, PromptKind::Calls),
         _ => cursor.skip().map(drop),
     })?;
     Ok(())
@@ -109,6 +111,9 @@ fn parts(
         cursor.object(|cursor, key| match &*cursor.name(&key) {
             b"text" => string(cursor, facts, text),
             b"content" => parts(cursor, facts, text, levels - 1),
+            b"image_url" | b"input_audio" | b"audio_url" | b"video_url" | b"source" | b"file"
+            | b"file_data" => whole(cursor, facts, PromptKind::Media),
+            b"input" => whole(cursor, facts, PromptKind::Calls),
             _ => cursor.skip().map(drop),
         })?;
         Ok(())
@@ -123,6 +128,13 @@ fn string(cursor: &mut Cursor<'_>, facts: &mut Facts, kind: PromptKind) -> Resul
     } else {
         cursor.skip()?;
     }
+    Ok(())
+}
+
+/// Notes a value of any shape as one part.
+fn whole(cursor: &mut Cursor<'_>, facts: &mut Facts, kind: PromptKind) -> Result<(), ScanError> {
+    let span = cursor.skip()?;
+    push(facts, kind, span);
     Ok(())
 }
 

@@ -51,8 +51,32 @@ fn a_chat_request_yields_model_stream_limits_and_prompt() {
             (PromptKind::Content, "hi"),
             (PromptKind::Role, "user"),
             (PromptKind::Content, "see"),
+            (PromptKind::Media, r#"{"url":"x"}"#),
         ]
     );
+}
+
+#[test]
+fn tool_calls_and_media_are_parts_of_the_prompt_but_no_text() {
+    let body = r#"{"model":"m","messages":[
+        {"role":"assistant","content":null,"tool_calls":[{"id":"1"}]},
+        {"role":"user","content":[{"type":"input_audio","input_audio":{"data":"x"}}]},
+        {"role":"assistant","content":[{"type":"tool_use","name":"t","input":{"a":1}}]},
+        {"role":"user","content":[{"type":"image","source":{"data":"y"}}]}]}"#;
+    let parts: Vec<_> = parts(body)
+        .into_iter()
+        .filter(|part| matches!(part.0, PromptKind::Media | PromptKind::Calls))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            (PromptKind::Calls, r#"[{"id":"1"}]"#),
+            (PromptKind::Media, r#"{"data":"x"}"#),
+            (PromptKind::Calls, r#"{"a":1}"#),
+            (PromptKind::Media, r#"{"data":"y"}"#),
+        ]
+    );
+    assert_eq!(facts(body).prompt_bytes, 0);
 }
 
 #[test]
