@@ -42,7 +42,7 @@ fn model_route(index: usize) -> Value {
 fn resources() -> Vec<sluice_config::Resource> {
     let servers = (0..ROUTES).map(|index| {
         let server: ModelServer = serde_json::from_value(server(index)).expect("a ModelServer");
-        sluice_config::Resource::Server(server)
+        sluice_config::Resource::Server(Box::new(server))
     });
     let routes = (0..ROUTES).map(|index| {
         let route: ModelRoute = serde_json::from_value(model_route(index)).expect("a ModelRoute");

@@ -32,6 +32,12 @@ pub struct Bootstrap {
     pub retry: RetryConfig,
     /// Connections to engines.
     pub upstream: UpstreamConfig,
+    /// What engines are asked besides requests.
+    pub engines: EnginesConfig,
+    /// Prompts to tokens.
+    pub tokenizers: TokenizersConfig,
+    /// What is known of engines' caches, over a restart.
+    pub cache: CacheConfig,
     /// One line per request.
     pub access_log: AccessLogConfig,
     /// Where routes come from.
@@ -53,6 +59,9 @@ impl Default for Bootstrap {
             timeouts: Timeouts::default(),
             retry: RetryConfig::default(),
             upstream: UpstreamConfig::default(),
+            engines: EnginesConfig::default(),
+            tokenizers: TokenizersConfig::default(),
+            cache: CacheConfig::default(),
             access_log: AccessLogConfig::default(),
             source: SourceConfig::default(),
             drain: DrainConfig::default(),
@@ -137,6 +146,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of a request; above it 431.
     pub header_count: usize,
+    /// What is known of engines' caches, in bytes; above it the least recently used is forgotten.
+    pub index_bytes: usize,
 }
 
 impl Default for Limits {
@@ -146,6 +157,7 @@ impl Default for Limits {
             body_budget_bytes: 256 << 20,
             header_bytes: 64 << 10,
             header_count: 128,
+            index_bytes: 256 << 20,
         }
     }
 }
@@ -246,6 +258,68 @@ impl Default for UpstreamConfig {
             idle_timeout: seconds(4),
             ca_file: None,
             insecure_skip_verify: false,
+        }
+    }
+}
+
+/// What engines are asked besides requests. A ModelServer can switch each off for its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct EnginesConfig {
+    /// Read their metrics and lists of models.
+    pub metrics: bool,
+    /// Follow their KV events.
+    pub kv_events: bool,
+}
+
+impl Default for EnginesConfig {
+    fn default() -> Self {
+        Self {
+            metrics: true,
+            kv_events: true,
+        }
+    }
+}
+
+/// Prompts to tokens, off the threads that serve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TokenizersConfig {
+    /// Threads.
+    pub threads: usize,
+    /// Longest wait for a prompt's tokens; later ones serve the next turn.
+    #[schemars(with = "String")]
+    pub deadline: Duration,
+    /// Tokens remembered by text, in bytes.
+    pub memo_bytes: usize,
+}
+
+impl Default for TokenizersConfig {
+    fn default() -> Self {
+        Self {
+            threads: 2,
+            deadline: std::time::Duration::from_millis(3).into(),
+            memo_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What is known of engines' caches, over a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Written at shutdown, read at the start; default: none.
+    pub file: Option<PathBuf>,
+    /// An older file is ignored: engines have forgotten most of it.
+    #[schemars(with = "String")]
+    pub max_age: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            file: None,
+            max_age: seconds(600),
         }
     }
 }

@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sluice_crds::networking::{
-    DEFAULT_WEIGHT, ModelRouteSpec, ModelServerSpec, Protocol, Rule as RuleSpec, StringMatch,
-    TargetModel, TrafficPolicy as PolicySpec,
+    DEFAULT_WEIGHT, EngineSpeed as SpeedSpec, ModelRouteSpec, ModelServerSpec, Protocol,
+    Rule as RuleSpec, StringMatch, TargetModel, TrafficPolicy as PolicySpec,
 };
 
 use crate::document::{Identity, Resource};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
 use crate::snapshot::{
-    Endpoint, ModelServer, Route, Rule, Snapshot, StringMatcher, Target, TrafficPolicy,
-    WeightedTarget,
+    Endpoint, EngineMetrics, EngineSpeed, KvEvents, ModelServer, Route, Rule, Snapshot,
+    StringMatcher, Target, TrafficPolicy, WeightedTarget,
 };
 use crate::validate::{Regexes, split_address};
 use crate::{Catalog, LoadedDocuments};
@@ -197,6 +197,57 @@ fn model_server(identity: &Identity, spec: &ModelServerSpec) -> ModelServer {
         http2: port.is_some_and(|port| port.http2),
         policy: spec.traffic_policy.as_ref().map(policy).unwrap_or_default(),
         endpoints: endpoints.collect(),
+        tokenizer: spec
+            .tokenizer
+            .as_ref()
+            .map(|source| source.path.clone().into()),
+        kv_events: kv_events(spec),
+        engine_metrics: engine_metrics(spec),
+        engine_speed: spec.engine_speed.as_ref().map(speed).unwrap_or_default(),
+    }
+}
+
+fn kv_events(spec: &ModelServerSpec) -> KvEvents {
+    match &spec.kv_events {
+        None => KvEvents::Discover,
+        Some(events) if !events.enabled => KvEvents::Off,
+        Some(events) => match port(events.port) {
+            None => KvEvents::Discover,
+            Some(publisher) => KvEvents::Ports {
+                publisher,
+                replay: port(events.replay_port),
+                ranks: u16::try_from(events.ranks).unwrap_or(1),
+            },
+        },
+    }
+}
+
+fn engine_metrics(spec: &ModelServerSpec) -> Option<EngineMetrics> {
+    match &spec.engine_metrics {
+        None => Some(EngineMetrics::default()),
+        Some(metrics) if !metrics.enabled => None,
+        Some(metrics) => Some(EngineMetrics {
+            port: port(metrics.port),
+            path: metrics.path.clone(),
+        }),
+    }
+}
+
+fn port(port: Option<i32>) -> Option<u16> {
+    port.and_then(|port| u16::try_from(port).ok())
+}
+
+fn speed(spec: &SpeedSpec) -> EngineSpeed {
+    EngineSpeed {
+        step_ms: spec.step_milliseconds,
+        token_ms: spec.prefill_tokens_per_second.map(|rate| 1e3 / rate),
+        context_ms: spec
+            .context_microseconds_per_thousand
+            .map(|time| time / 1e6),
+        batch_tokens: spec
+            .batch_tokens
+            .and_then(|tokens| u32::try_from(tokens).ok()),
+        kv_tokens: spec.kv_tokens.and_then(|tokens| u64::try_from(tokens).ok()),
     }
 }
 

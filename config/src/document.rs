@@ -68,7 +68,7 @@ pub enum Resource {
     /// Which requests go where.
     Route(ModelRoute),
     /// A pool of endpoints.
-    Server(ModelServer),
+    Server(Box<ModelServer>),
     /// A model served by someone else's API.
     Provider(ExternalModelProvider),
 }

@@ -3,6 +3,7 @@
 //! A request loads one `Arc<Snapshot>` once and keeps it to its end, so it never sees half an edit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
@@ -119,6 +120,66 @@ pub struct ModelServer {
     pub policy: TrafficPolicy,
     /// Endpoints in the order written.
     pub endpoints: Vec<Endpoint>,
+    /// Folder or file of the model's tokenizer.
+    pub tokenizer: Option<PathBuf>,
+    /// Where KV events are published.
+    pub kv_events: KvEvents,
+    /// Where metrics are read; `None`: nowhere.
+    pub engine_metrics: Option<EngineMetrics>,
+    /// What is known of the engines' speed.
+    pub engine_speed: EngineSpeed,
+}
+
+/// Where a pool's engines publish KV events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KvEvents {
+    /// The engine is asked.
+    #[default]
+    Discover,
+    /// On each endpoint's host.
+    Ports {
+        /// Of the first rank's publisher; rank r is at port + r.
+        publisher: u16,
+        /// Of the first rank's replay socket.
+        replay: Option<u16>,
+        /// Data-parallel ranks.
+        ranks: u16,
+    },
+    /// They are not followed.
+    Off,
+}
+
+/// Where an engine's metrics are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineMetrics {
+    /// Port, where it is not the endpoint's.
+    pub port: Option<u16>,
+    /// Path.
+    pub path: String,
+}
+
+impl Default for EngineMetrics {
+    fn default() -> Self {
+        Self {
+            port: None,
+            path: "/metrics".into(),
+        }
+    }
+}
+
+/// An engine's speed as far as it is configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct EngineSpeed {
+    /// Shortest time of a step.
+    pub step_ms: Option<f64>,
+    /// Prefill time of one token.
+    pub token_ms: Option<f64>,
+    /// What one token of context adds to a step.
+    pub context_ms: Option<f64>,
+    /// Most tokens in a step.
+    pub batch_tokens: Option<u32>,
+    /// Tokens that the KV cache holds.
+    pub kv_tokens: Option<u64>,
 }
 
 /// Timeouts and retries of a pool, as far as its document sets them.

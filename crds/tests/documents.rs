@@ -86,6 +86,15 @@ spec:
     - address: 10.0.0.1:8000
       labels: { role: prefill }
     - address: "[::1]:8000"
+  tokenizer: { path: /models/llama }
+  kvEvents: { enabled: true, port: 5557, replayPort: 5558, ranks: 2 }
+  engineMetrics: { enabled: true, port: 9090, path: /metrics }
+  engineSpeed:
+    stepMilliseconds: 9.2
+    prefillTokensPerSecond: 33000.0
+    contextMicrosecondsPerThousand: 76.2
+    batchTokens: 8192
+    kvTokens: 385000
 status: {}
 "#;
 

@@ -90,7 +90,8 @@ fn every_value_has_one_type_unless_any_json_is_kept() {
     visit_all(&mut |path, schema| match &schema["type"] {
         Value::String(name) => {
             assert!(
-                ["object", "array", "string", "integer", "boolean"].contains(&name.as_str()),
+                ["object", "array", "string", "integer", "number", "boolean"]
+                    .contains(&name.as_str()),
                 "{path}: {name}"
             );
             assert_eq!(
@@ -132,7 +133,7 @@ fn every_format_is_one_that_kubernetes_knows() {
     visit_all(&mut |path, schema| {
         if let Some(format) = schema["format"].as_str() {
             assert!(
-                ["int32", "int64", "date-time"].contains(&format),
+                ["int32", "int64", "double", "date-time"].contains(&format),
                 "{path}: {format}"
             );
         }

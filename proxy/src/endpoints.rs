@@ -125,6 +125,10 @@ mod tests {
             tls: false,
             http2: false,
             policy: snapshot::TrafficPolicy::default(),
+            tokenizer: None,
+            kv_events: snapshot::KvEvents::Off,
+            engine_metrics: None,
+            engine_speed: snapshot::EngineSpeed::default(),
             endpoints: addresses
                 .iter()
                 .map(|address| snapshot::Endpoint {

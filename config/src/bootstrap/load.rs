@@ -21,7 +21,7 @@ fn format(name: &str) -> Option<Format> {
         "address" => Some(Format::SocketAddress),
         "clientIdle" | "clientRead" | "clientWrite" | "connect" | "firstByte" | "streamIdle"
         | "total" | "interval" | "budgetWindow" | "idleTimeout" | "debounce" | "delay"
-        | "timeout" => Some(Format::Duration),
+        | "timeout" | "deadline" | "maxAge" => Some(Format::Duration),
         _ => None,
     }
 }

@@ -129,6 +129,15 @@ impl Checker {
             100,
         );
         self.range("accessLog.queue", bootstrap.access_log.queue, 1, 1 << 24);
+        self.range("limits.indexBytes", limits.index_bytes, 1 << 20, usize::MAX);
+        let tokenizers = &bootstrap.tokenizers;
+        self.range("tokenizers.threads", tokenizers.threads, 1, MAX_THREADS);
+        self.range(
+            "tokenizers.memoBytes",
+            tokenizers.memo_bytes,
+            1 << 20,
+            usize::MAX,
+        );
     }
 
     fn times(&mut self, bootstrap: &Bootstrap) {
@@ -143,6 +152,8 @@ impl Checker {
             ("timeouts.total", timeouts.total),
             ("retry.budgetWindow", bootstrap.retry.budget_window),
             ("upstream.idleTimeout", bootstrap.upstream.idle_timeout),
+            ("tokenizers.deadline", bootstrap.tokenizers.deadline),
+            ("cache.maxAge", bootstrap.cache.max_age),
         ];
         for (path, time) in positive {
             if time.is_negative() || std::time::Duration::from(time).is_zero() {
@@ -189,6 +200,7 @@ impl Checker {
         let paths = [
             ("source.routes", &bootstrap.source.routes),
             ("upstream.caFile", &bootstrap.upstream.ca_file),
+            ("cache.file", &bootstrap.cache.file),
         ];
         for (path, file) in paths {
             if file

@@ -319,7 +319,7 @@ fn typed_documents_and_values_compile_without_a_file() {
     assert_eq!(names(&update), (vec!["r"], vec!["s"]));
     let resources = vec![
         crate::Resource::Route(serde_yaml::from_str(&route("r", "s")).unwrap()),
-        crate::Resource::Server(serde_yaml::from_str(&server("s")).unwrap()),
+        crate::Resource::Server(Box::new(serde_yaml::from_str(&server("s")).unwrap())),
         crate::Resource::Route(serde_yaml::from_str(&route("lost", "t")).unwrap()),
     ];
     let (snapshot, problems) = crate::compile(resources, &FilterSet::unknown(), 1);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use kube::core::Duration;
 use sluice_crds::networking::{
-    ModelServerSpec, StaticEndpoint, TrafficPolicy, WorkloadPort, WorkloadSelector,
+    EngineSpeed, ModelServerSpec, StaticEndpoint, TrafficPolicy, WorkloadPort, WorkloadSelector,
 };
 
 use super::{Checker, names};
@@ -63,6 +63,76 @@ impl Checker<'_> {
             );
         }
         self.endpoints(&spec.endpoints, at.key("endpoints"));
+        self.knowledge(spec, at);
+    }
+
+    /// What the gateway is told of the engines themselves.
+    fn knowledge(&mut self, spec: &ModelServerSpec, at: Place<'_>) {
+        if let Some(tokenizer) = &spec.tokenizer
+            && tokenizer.path.trim().is_empty()
+        {
+            let remedy = "name the folder that holds `tokenizer.json`, or remove `tokenizer`";
+            self.error(at.key("tokenizer").key("path"), "the path is empty", remedy);
+        }
+        if let Some(events) = &spec.kv_events {
+            let at = at.key("kvEvents");
+            self.port_number(events.port, at.key("port"));
+            self.port_number(events.replay_port, at.key("replayPort"));
+            if !(1..=256).contains(&events.ranks) {
+                let message = format!("{} data-parallel ranks", events.ranks);
+                self.error(at.key("ranks"), message, "write a number from 1 to 256");
+            }
+            if events.port.is_none() && events.replay_port.is_some() {
+                let remedy = "write `port` too, or leave both to be asked of the engine";
+                self.error(
+                    at.key("replayPort"),
+                    "there is a `replayPort` and no `port`",
+                    remedy,
+                );
+            }
+        }
+        if let Some(metrics) = &spec.engine_metrics {
+            let at = at.key("engineMetrics");
+            self.port_number(metrics.port, at.key("port"));
+            if !metrics.path.starts_with('/') {
+                let message = format!("the path `{}` does not begin with `/`", metrics.path);
+                self.error(at.key("path"), message, "write a path such as `/metrics`");
+            }
+        }
+        if let Some(speed) = &spec.engine_speed {
+            self.speed(speed, at.key("engineSpeed"));
+        }
+    }
+
+    fn speed(&mut self, speed: &EngineSpeed, at: Place<'_>) {
+        let numbers = [
+            ("stepMilliseconds", speed.step_milliseconds),
+            ("prefillTokensPerSecond", speed.prefill_tokens_per_second),
+            (
+                "contextMicrosecondsPerThousand",
+                speed.context_microseconds_per_thousand,
+            ),
+            ("batchTokens", speed.batch_tokens.map(|n| n as f64)),
+            ("kvTokens", speed.kv_tokens.map(|n| n as f64)),
+        ];
+        for (key, number) in numbers {
+            if number.is_some_and(|number| !number.is_finite() || number <= 0.0) {
+                self.error(
+                    at.key(key),
+                    "the number is not above zero",
+                    "write what the engine does, or remove the field: it is learned",
+                );
+            }
+        }
+    }
+
+    fn port_number(&mut self, port: Option<i32>, at: Place<'_>) {
+        if let Some(port) = port
+            && !(1..=65535).contains(&port)
+        {
+            let message = format!("the port {port} is out of range");
+            self.error(at, message, "write a port from 1 to 65535");
+        }
     }
 
     pub(super) fn model(&mut self, model: Option<&str>, at: Place<'_>) {
@@ -130,10 +200,7 @@ impl Checker<'_> {
     }
 
     fn port(&mut self, port: &WorkloadPort, at: Place<'_>) {
-        if !(1..=65535).contains(&port.port) {
-            let message = format!("the port {} is out of range", port.port);
-            self.error(at.key("port"), message, "write a port from 1 to 65535");
-        }
+        self.port_number(Some(port.port), at.key("port"));
     }
 
     fn policy(&mut self, policy: &TrafficPolicy, at: Place<'_>) {

@@ -179,6 +179,32 @@ fn reports_everything_wrong_with_a_server() {
 }
 
 #[test]
+fn what_a_server_says_of_its_engines_is_checked() {
+    let (errors, _) = findings(
+        "ModelServer",
+        json!({
+            "inferenceEngine": "vLLM",
+            "endpoints": [{"address": "h:1"}],
+            "tokenizer": {"path": " "},
+            "kvEvents": {"replayPort": 5558, "ranks": 0},
+            "engineMetrics": {"port": 70000, "path": "metrics"},
+            "engineSpeed": {"stepMilliseconds": 0, "kvTokens": 1},
+        }),
+    );
+    assert_findings(
+        errors,
+        &[
+            "spec.tokenizer.path: the path is empty",
+            "spec.kvEvents.replayPort: there is a `replayPort` and no `port`",
+            "spec.kvEvents.ranks: 0",
+            "spec.engineMetrics.port: ",
+            "spec.engineMetrics.path: the path `metrics` does not begin with `/`",
+            "spec.engineSpeed.stepMilliseconds: the number is not above zero",
+        ],
+    );
+}
+
+#[test]
 fn a_server_needs_endpoints_or_a_selector() {
     let (errors, _) = findings("ModelServer", json!({"inferenceEngine": "vLLM"}));
     assert_findings(

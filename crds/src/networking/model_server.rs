@@ -68,6 +68,18 @@ pub struct ModelServerSpec {
     /// Sluice: endpoints written down, for use without Kubernetes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<StaticEndpoint>,
+    /// Sluice: how the model's prompts become tokens; KV events are of use only with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerSource>,
+    /// Sluice: where the engines publish changes of their KV caches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_events: Option<KvEvents>,
+    /// Sluice: where the engines tell of their load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_metrics: Option<EngineMetrics>,
+    /// Sluice: what is known of the engines' speed before anything is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_speed: Option<EngineSpeed>,
 }
 
 /// Never written yet.
@@ -229,4 +241,89 @@ pub struct StaticEndpoint {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::structural::labels")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// A tokenizer on the gateway's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenizerSource {
+    /// A folder with `tokenizer.json`, `tokenizer_config.json` and, if apart, the chat template; or a
+    /// `tokenizer.json` alone. Nothing is downloaded.
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: String,
+}
+
+/// Publishers of KV events: ZeroMQ, as vLLM and SGLang have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KvEvents {
+    /// Follow them.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Port of the first data-parallel rank's publisher on each endpoint's host, rank r at port + r. Absent:
+    /// the engine is asked (`/kv_event_sources`, `/server_info`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Port of the first rank's replay socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub replay_port: Option<i32>,
+    /// Data-parallel ranks, with `port`.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 256))]
+    pub ranks: i32,
+}
+
+/// Where an engine's metrics are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineMetrics {
+    /// Read them.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Port, where it is not the one that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Path.
+    #[serde(default = "metrics_path")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: String,
+}
+
+/// An engine's speed, as a start for what is learned. Each field that is absent has the default of an 8B model on
+/// one H100.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineSpeed {
+    /// Shortest time of a step, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_milliseconds: Option<f64>,
+    /// Prefill rate without anything else to do, in tokens a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_tokens_per_second: Option<f64>,
+    /// What a thousand tokens of context add to a step, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_microseconds_per_thousand: Option<f64>,
+    /// Most tokens in a step (`max_num_batched_tokens`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub batch_tokens: Option<i64>,
+    /// Tokens that the KV cache holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub kv_tokens: Option<i64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn metrics_path() -> String {
+    "/metrics".into()
 }

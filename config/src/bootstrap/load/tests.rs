@@ -60,7 +60,7 @@ fn every_duration_and_address_of_the_defaults_is_known_as_one() {
         &serde_json::to_value(Bootstrap::default()).unwrap(),
         &mut found,
     );
-    assert_eq!(found, 16);
+    assert_eq!(found, 18);
 }
 
 #[test]

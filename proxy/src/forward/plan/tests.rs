@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rand::SeedableRng;
 use sluice_config::Snapshot;
-use sluice_config::snapshot::{Endpoint, ModelServer, TrafficPolicy};
+use sluice_config::snapshot::{Endpoint, EngineSpeed, KvEvents, ModelServer, TrafficPolicy};
 
 use super::*;
 use crate::endpoints::load::Work;
@@ -33,6 +33,10 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
         tls: false,
         http2: false,
         policy: TrafficPolicy::default(),
+        tokenizer: None,
+        kv_events: KvEvents::Off,
+        engine_metrics: None,
+        engine_speed: EngineSpeed::default(),
         endpoints: (0..*members)
             .map(|member| Endpoint {
                 address: format!("{server}-{member}:1"),

@@ -182,12 +182,7 @@ impl PromptKind {
     pub fn is_text(self) -> bool {
         !matches!(
             self,
-            Self::Messages
-                | Self::Items
-                | Self::Role
-                | Self::Tokens
-                | Self::Media
-                | Self::Calls
+            Self::Messages | Self::Items | Self::Role | Self::Tokens | Self::Media | Self::Calls
         )
     }
 }
