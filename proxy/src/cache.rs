@@ -3,4 +3,5 @@
 //!
 //! Answers one question: how much of this prompt does each endpoint hold. Chooses nothing.
 
+pub mod chain;
 pub mod event;
