@@ -304,7 +304,8 @@ impl TokenLinker {
 
     pub(super) fn push(&mut self, ids: &[u32], extra: u64) -> u64 {
         self.bytes.clear();
-        self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        self.bytes
+            .extend(ids.iter().flat_map(|id| id.to_le_bytes()));
         self.last = link(self.last, xxh3_64(&self.bytes), extra);
         self.last
     }

@@ -36,7 +36,10 @@ fn byte_boundaries_follow_from_the_block_sizes() {
 #[test]
 fn only_full_blocks_count() {
     let chain = Chain::of_tokens(1, &[7; 35], 16);
-    assert_eq!((chain.blocks(), chain.covered(9), chain.length()), (2, 32, 35));
+    assert_eq!(
+        (chain.blocks(), chain.covered(9), chain.length()),
+        (2, 32, 35)
+    );
     assert_eq!(bytes(1, &[b'x'; 63]).blocks(), 0);
     assert_eq!(Chain::default().blocks(), 0);
     assert_eq!(Chain::of_tokens(1, &[7; 35], 0).blocks(), 0);
@@ -48,7 +51,10 @@ fn block_size_seed_and_layout_are_in_every_hash() {
     let one = Chain::of_tokens(1, &tokens, 16);
     assert_eq!(shared(&one, &Chain::of_tokens(1, &tokens, 32)), 0);
     assert_eq!(shared(&one, &Chain::of_tokens(2, &tokens, 16)), 0);
-    let text: Vec<u8> = tokens.iter().flat_map(|id: &u32| id.to_le_bytes()).collect();
+    let text: Vec<u8> = tokens
+        .iter()
+        .flat_map(|id: &u32| id.to_le_bytes())
+        .collect();
     assert_eq!(shared(&one, &bytes(1, &text)), 0);
 }
 
