@@ -3,6 +3,15 @@
 //!
 //! Answers one question: how much of this prompt does each endpoint hold. Chooses nothing.
 
+mod apply;
+pub mod budget;
 pub mod chain;
 pub mod event;
+pub mod index;
+mod nodes;
+mod pool;
+mod prefix;
 pub mod prompt;
+mod recency;
+mod reported;
+mod table;
