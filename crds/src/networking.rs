@@ -12,10 +12,12 @@
 mod external_model_provider;
 mod model_route;
 mod model_server;
+mod scheduling;
 
 pub use external_model_provider::*;
 pub use model_route::*;
 pub use model_server::*;
+pub use scheduling::*;
 
 /// API group of the kinds in this module.
 pub const GROUP: &str = "networking.serving.volcano.sh";
