@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sluice_crds::networking::SchedulingConfig;
 
 /// The whole bootstrap file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +33,8 @@ pub struct Bootstrap {
     pub retry: RetryConfig,
     /// Connections to engines.
     pub upstream: UpstreamConfig,
+    /// How endpoints are chosen where a ModelServer does not say.
+    pub scheduling: SchedulingConfig,
     /// What engines are asked besides requests.
     pub engines: EnginesConfig,
     /// Prompts to tokens.
@@ -59,6 +62,7 @@ impl Default for Bootstrap {
             timeouts: Timeouts::default(),
             retry: RetryConfig::default(),
             upstream: UpstreamConfig::default(),
+            scheduling: SchedulingConfig::default(),
             engines: EnginesConfig::default(),
             tokenizers: TokenizersConfig::default(),
             cache: CacheConfig::default(),

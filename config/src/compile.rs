@@ -13,6 +13,7 @@ use sluice_crds::networking::{
 use crate::document::{Identity, Resource};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
+use crate::scheduling::SchedulingParams;
 use crate::snapshot::{
     Endpoint, EngineMetrics, EngineSpeed, KvEvents, ModelServer, Route, Rule, Snapshot,
     StringMatcher, Target, TrafficPolicy, WeightedTarget,
@@ -197,6 +198,7 @@ fn model_server(identity: &Identity, spec: &ModelServerSpec) -> ModelServer {
         http2: port.is_some_and(|port| port.http2),
         policy: spec.traffic_policy.as_ref().map(policy).unwrap_or_default(),
         endpoints: endpoints.collect(),
+        scheduling: spec.scheduling.as_ref().map(SchedulingParams::of),
         tokenizer: spec
             .tokenizer
             .as_ref()

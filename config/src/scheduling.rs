@@ -11,7 +11,6 @@ use sluice_crds::networking::SchedulingConfig;
 pub(crate) use self::check::check;
 pub use self::kthena::{FilterPlugin, KthenaParams, ScorePlugin};
 use crate::path::{FieldPath, Place};
-use crate::problem::Finding;
 
 /// A checked choice of policy.
 #[derive(Debug, Clone, PartialEq)]

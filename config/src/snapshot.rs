@@ -9,6 +9,8 @@ use std::time::Duration;
 use regex::Regex;
 use sluice_crds::networking::{FilterOverride, InferenceEngine};
 
+use crate::scheduling::SchedulingParams;
+
 /// Everything routing needs, compiled.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -120,6 +122,8 @@ pub struct ModelServer {
     pub policy: TrafficPolicy,
     /// Endpoints in the order written.
     pub endpoints: Vec<Endpoint>,
+    /// How endpoints are chosen; `None`: by the bootstrap file's default.
+    pub scheduling: Option<SchedulingParams>,
     /// Folder or file of the model's tokenizer.
     pub tokenizer: Option<PathBuf>,
     /// Where KV events are published.

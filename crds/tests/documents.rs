@@ -86,6 +86,16 @@ spec:
     - address: 10.0.0.1:8000
       labels: { role: prefill }
     - address: "[::1]:8000"
+  scheduling:
+    policy: kthena
+    mtl: { inflicted: 0.1, decode: 0.1, price: 1.0 }
+    leastLatency: { firstTokenWeight: 0.5 }
+    session: { header: x-session-id, cookie: session }
+    scheduler:
+      pluginConfig: [{ name: least-request, args: { maxWaitingRequests: 10 } }]
+      plugins:
+        Filter: { enabled: [least-request], disabled: [lora-affinity] }
+        Score: { enabled: [{ name: prefix-cache, weight: 2 }] }
   tokenizer: { path: /models/llama }
   kvEvents: { enabled: true, port: 5557, replayPort: 5558, ranks: 2 }
   engineMetrics: { enabled: true, port: 9090, path: /metrics }

@@ -125,6 +125,7 @@ mod tests {
             tls: false,
             http2: false,
             policy: snapshot::TrafficPolicy::default(),
+            scheduling: None,
             tokenizer: None,
             kv_events: snapshot::KvEvents::Off,
             engine_metrics: None,

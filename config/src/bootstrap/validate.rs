@@ -32,6 +32,9 @@ pub(super) fn validate(bootstrap: &Bootstrap, filters: &dyn FilterCheck) -> Vec<
     checker.times(bootstrap);
     checker.files(bootstrap);
     checker.filters(&bootstrap.filters, filters);
+    let scheduling = FieldPath::of("scheduling");
+    let (_, findings) = crate::scheduling::check(&bootstrap.scheduling, Place::Path(&scheduling));
+    checker.findings.extend(findings);
     checker.findings
 }
 

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use sluice_crds::networking::PolicyName;
 
 use super::*;
+use crate::problem::Finding;
 use crate::shape::Shape;
 
 /// Reads a block as documents are read: its shape first, then its meaning; findings as `path: message; remedy`.

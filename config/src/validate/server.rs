@@ -10,6 +10,7 @@ use sluice_crds::networking::{
 
 use super::{Checker, names};
 use crate::path::Place;
+use crate::scheduling;
 
 const MAX_MODEL_CHARS: usize = 256;
 
@@ -68,6 +69,10 @@ impl Checker<'_> {
 
     /// What the gateway is told of the engines themselves.
     fn knowledge(&mut self, spec: &ModelServerSpec, at: Place<'_>) {
+        if let Some(scheduling) = &spec.scheduling {
+            let (_, findings) = scheduling::check(scheduling, at.key("scheduling"));
+            self.findings.extend(findings);
+        }
         if let Some(tokenizer) = &spec.tokenizer
             && tokenizer.path.trim().is_empty()
         {

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::SchedulingConfig;
+
 /// A pool of inference endpoints and how to talk to them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -68,6 +70,9 @@ pub struct ModelServerSpec {
     /// Sluice: endpoints written down, for use without Kubernetes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<StaticEndpoint>,
+    /// Sluice: how a request's endpoint is chosen. Default: the gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<SchedulingConfig>,
     /// Sluice: how the model's prompts become tokens; KV events are of use only with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerSource>,

@@ -33,6 +33,7 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
         tls: false,
         http2: false,
         policy: TrafficPolicy::default(),
+        scheduling: None,
         tokenizer: None,
         kv_events: KvEvents::Off,
         engine_metrics: None,
