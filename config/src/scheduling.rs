@@ -6,7 +6,7 @@
 mod check;
 mod kthena;
 
-use sluice_crds::networking::SchedulingConfig;
+pub use sluice_crds::networking::{PolicyName, SchedulingConfig};
 
 pub(crate) use self::check::check;
 pub use self::kthena::{FilterPlugin, KthenaParams, ScorePlugin};

@@ -97,7 +97,7 @@ impl Gateway {
                 retry.budget_floor,
                 retry.budget_window.into(),
             ),
-            policy: Box::new(crate::schedule::LeastInFlight),
+            policy: Box::new(crate::schedule::LeastRequest),
             random: Box::new(|| SmallRng::from_rng(&mut rand::rng())),
             origin: Instant::now(),
             config,

@@ -4,14 +4,52 @@
 //! Not for health, draining or what a filter removed: such endpoints are marked before a policy looks. Not for
 //! where the numbers come from: the gateway and the simulator fill in the same view.
 
-mod least_in_flight;
+mod bounded;
+mod bounded_hash;
+pub mod build;
+pub mod filter;
+mod gpu_usage;
+mod kthena;
+mod kvcache_aware;
+mod least_latency;
+mod least_request;
+mod lmetric;
+mod lora_affinity;
+mod mtl;
+mod prefix_cache;
+mod random;
+mod rank;
+mod rendezvous;
+mod round_robin;
+mod session;
+mod sticky;
 
 use rand::RngCore;
 
 use crate::endpoints::constants::Constants;
 use crate::endpoints::load::Load;
 
-pub use least_in_flight::LeastInFlight;
+pub use bounded_hash::BoundedHash;
+pub use build::build;
+pub use gpu_usage::GpuUsage;
+pub use kthena::Kthena;
+pub use kvcache_aware::KvcacheAware;
+pub use least_latency::LeastLatency;
+pub use least_request::LeastRequest;
+pub use lmetric::Lmetric;
+pub use lora_affinity::LoraAffinity;
+pub use mtl::Mtl;
+pub use prefix_cache::PrefixCache;
+pub use random::Random;
+pub use rank::Band;
+pub use round_robin::RoundRobin;
+pub use session::Session;
+pub use sticky::Sticky;
+
+/// Output tokens to expect where nothing is known.
+const UNKNOWN_OUTPUT_TOKENS: f64 = 256.0;
+/// No guess is taken to be longer.
+const MAX_OUTPUT_TOKENS: f64 = 1e6;
 
 /// What a policy may know of the request.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,6 +93,46 @@ pub enum Adapter {
     Full,
 }
 
+impl RequestView<'_> {
+    /// Output tokens to expect, whatever the guess is worth.
+    pub(crate) fn output(&self) -> f64 {
+        if self.output_tokens.is_finite() && self.output_tokens >= 1.0 {
+            self.output_tokens.min(MAX_OUTPUT_TOKENS)
+        } else {
+            UNKNOWN_OUTPUT_TOKENS
+        }
+    }
+}
+
+impl CandidateView<'_> {
+    /// Prompt tokens that it would have to prefill (u).
+    pub(crate) fn uncached(&self, request: &RequestView<'_>) -> f64 {
+        f64::from(request.prompt_tokens.saturating_sub(self.cached_tokens))
+    }
+
+    /// Share of the prompt that its cache holds (h / P); nothing of an empty prompt.
+    pub(crate) fn cached_share(&self, request: &RequestView<'_>) -> f64 {
+        if request.prompt_tokens == 0 {
+            return 0.0;
+        }
+        (f64::from(self.cached_tokens) / f64::from(request.prompt_tokens)).min(1.0)
+    }
+
+    /// Time until it has prefilled what is pending there (q), in milliseconds.
+    pub(crate) fn wait_ms(&self) -> f64 {
+        let Constants {
+            step_ms,
+            token_ms,
+            context_ms,
+            batch_tokens,
+            ..
+        } = self.constants;
+        let context = self.load.context_tokens as f64;
+        let full_step = step_ms.hypot(token_ms * batch_tokens) + context_ms * context;
+        self.load.pending_tokens as f64 * full_step / batch_tokens
+    }
+}
+
 /// One endpoint as a policy sees it.
 #[derive(Debug, Clone, Default)]
 pub struct CandidateView<'a> {
@@ -78,6 +156,8 @@ pub struct CandidateView<'a> {
     pub token_gap_ms: Option<f64>,
     /// Its state towards the request's adapter.
     pub adapter: Adapter,
+    /// Longest context it takes, in tokens.
+    pub max_model_len: Option<u32>,
 }
 
 /// One place in a ranking.
@@ -85,7 +165,8 @@ pub struct CandidateView<'a> {
 pub struct Ranked {
     /// Index into the candidates.
     pub index: usize,
-    /// Lower is better; the unit is the policy's.
+    /// Lower is better, never infinite. In milliseconds: real ones, or what the policy holds its unit to be worth,
+    /// so that filters' penalties weigh in.
     pub cost: f64,
     /// Why it stands where it stands.
     pub reason: &'static str,
@@ -96,7 +177,7 @@ pub struct Ranked {
 pub struct Term {
     /// What is charged.
     pub name: &'static str,
-    /// In the policy's unit: milliseconds for costs in time.
+    /// In milliseconds, as [`Ranked::cost`].
     pub value: f64,
 }
 
@@ -113,8 +194,19 @@ pub trait Policy: Send + Sync {
         random: &mut dyn RngCore,
     ) -> Vec<Ranked>;
 
-    /// What the candidate's cost is made of; nothing for a policy whose cost is one number.
-    fn terms(&self, _request: &RequestView<'_>, _candidate: &CandidateView<'_>) -> Vec<Term> {
+    /// What the cost of `candidates[index]` is made of: the sum is the cost. Nothing for a policy whose cost is
+    /// one number. The others matter: costs may hang on means and extremes over all that may be chosen.
+    fn terms(
+        &self,
+        _request: &RequestView<'_>,
+        _candidates: &[CandidateView<'_>],
+        _index: usize,
+    ) -> Vec<Term> {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,4 @@
 use serde_json::{Value, json};
-use sluice_crds::networking::PolicyName;
 
 use super::*;
 use crate::problem::Finding;

@@ -11,7 +11,7 @@ use sluice_config::snapshot::{Endpoint, EngineSpeed, KvEvents, ModelServer, Traf
 use super::*;
 use crate::endpoints::load::Work;
 use crate::filters::{Chain, Registry};
-use crate::schedule::LeastInFlight;
+use crate::schedule::LeastRequest;
 use crate::serving::ServingStore;
 use crate::telemetry::{BuildInfo, Metrics};
 
@@ -59,7 +59,7 @@ fn random() -> SmallRng {
 }
 
 fn next(plan: &mut Plan<'_>, random: &mut SmallRng) -> Option<(usize, usize)> {
-    let choice = plan.peek(&LeastInFlight, &RequestView::default(), NOW, random)?;
+    let choice = plan.peek(&LeastRequest, &RequestView::default(), NOW, random)?;
     plan.take(choice, NOW);
     Some((choice.server, choice.member))
 }
@@ -141,12 +141,12 @@ fn one_request_takes_the_probe_and_only_when_it_is_really_sent() {
     let targets = [(0, 1)];
     for _ in 0..3 {
         let mut plan = Plan::new(&serving, targets.into_iter());
-        let choice = plan.peek(&LeastInFlight, &RequestView::default(), later, &mut random);
+        let choice = plan.peek(&LeastRequest, &RequestView::default(), later, &mut random);
         assert!(!choice.unwrap().healthy);
         assert_eq!(plan.skipped(later).count(), 0, "looking takes nothing");
     }
     let mut plan = Plan::new(&serving, targets.into_iter());
-    let choice = plan.peek(&LeastInFlight, &RequestView::default(), later, &mut random);
+    let choice = plan.peek(&LeastRequest, &RequestView::default(), later, &mut random);
     plan.take(choice.unwrap(), later);
     let other = Plan::new(&serving, targets.into_iter());
     assert_eq!(other.skipped(later).collect::<Vec<_>>(), [0], "taken");
@@ -220,7 +220,7 @@ fn explaining_changes_nothing_and_names_reasons() {
     for later in [0, 600] {
         let now = NOW + Duration::from_millis(later);
         for _ in 0..3 {
-            let rows = plan.explain(&LeastInFlight, &RequestView::default(), now, &mut random());
+            let rows = plan.explain(&LeastRequest, &RequestView::default(), now, &mut random());
             assert_eq!(rows.len(), 3);
             assert_eq!((rows[0].rank.is_some(), rows[0].in_flight), (true, 0));
             assert_eq!(
