@@ -5,7 +5,11 @@
 
 pub mod constants;
 mod health;
+pub mod learn;
 pub mod load;
+pub mod observe;
+pub mod output;
+pub mod sketch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
