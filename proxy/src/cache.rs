@@ -7,6 +7,7 @@ mod apply;
 pub mod budget;
 pub mod chain;
 pub mod event;
+pub mod holdings;
 pub mod index;
 mod nodes;
 mod pool;

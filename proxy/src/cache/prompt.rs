@@ -12,8 +12,42 @@ use crate::openai::scan::{Facts, PromptKind, PromptSpan};
 /// What an image, a sound or a file is taken to fill, in bytes of text: some thousand tokens.
 const MEDIA_BYTES: u32 = 4096;
 
+/// A prompt, ready to be looked up in any pool.
+#[derive(Debug, Default)]
+pub struct Prompt {
+    /// Hashes of its text.
+    pub chain: Chain,
+    /// Tokens that the client sent as such; 0 of a text.
+    pub tokens_sent: u32,
+    /// LoRA adapter that it is for.
+    pub adapter: Option<String>,
+    /// Cache salt.
+    pub salt: Option<String>,
+}
+
+impl Prompt {
+    /// The prompt of a JSON body.
+    pub fn of(body: &[u8], facts: &Facts, adapter: Option<&str>) -> Self {
+        Self {
+            chain: byte_chain(body, facts, adapter),
+            tokens_sent: u32::try_from(facts.prompt_tokens).unwrap_or(u32::MAX),
+            adapter: adapter.map(str::to_owned),
+            salt: facts.cache_salt.clone(),
+        }
+    }
+
+    /// Hash of its beginning, the same for all prompts that begin alike: what consistent hashing goes by.
+    pub fn beginning(&self) -> Option<u64> {
+        self.chain
+            .hashes()
+            .get(1)
+            .or(self.chain.hashes().first())
+            .copied()
+    }
+}
+
 /// The chain over the prompt of a JSON body. Prompts for different adapters or salts share nothing.
-pub fn byte_chain(body: &[u8], facts: &Facts, adapter: Option<&str>) -> Chain {
+fn byte_chain(body: &[u8], facts: &Facts, adapter: Option<&str>) -> Chain {
     let salt = facts.cache_salt.as_deref().unwrap_or_default();
     let mut chain = Chain::bytes(seed(&[adapter.unwrap_or_default(), salt]));
     if let Some(tools) = &facts.tools {

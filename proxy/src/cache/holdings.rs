@@ -1,0 +1,465 @@
+//! What the members of one pool hold of a prompt, in tokens: the byte index and the token index asked as one.
+//!
+//! Bytes are known of every request at once; tokens only where the pool has a tokenizer and its engines publish KV
+//! events, and only in time. Where a member's events are live and the prompt's tokens are there, the token index
+//! answers for it; else the byte index does, with the pool's own ratio of bytes to tokens.
+//!
+//! Not for how an index works (`index`), nor for choosing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::budget::IndexBudget;
+use super::chain::{Chain, Layout, extra_digest, token_seed};
+use super::event::KvEvent;
+use super::index::{Index, Matched, Slot};
+use super::prompt::Prompt;
+
+/// Bytes of prompt text that a token takes, until answers have told.
+const BYTES_PER_TOKEN: f64 = 4.0;
+/// How much one request's ratio moves the pool's.
+const RATIO_GAIN: f64 = 0.05;
+/// Of a shorter prompt the template is most: it tells nothing of the ratio.
+const TELLING_BYTES: u32 = 256;
+/// Most block sizes of one pool's engines that prompts are cut into; members with others are known by bytes.
+const MAX_BLOCK_SIZES: usize = 4;
+/// Most data-parallel ranks of an endpoint that are told apart.
+const MAX_RANKS: usize = 64;
+
+/// What one pool knows of its members' caches.
+#[derive(Debug)]
+pub struct Holdings {
+    bytes: Index,
+    tokens: Index,
+    /// Bits of an `f64`: bytes of prompt text for one token as engines count them.
+    bytes_per_token: AtomicU64,
+}
+
+impl Holdings {
+    /// Nothing known yet.
+    pub fn new(budget: &Arc<IndexBudget>) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Index::new(Arc::clone(budget)),
+            tokens: Index::new(Arc::clone(budget)),
+            bytes_per_token: AtomicU64::new(BYTES_PER_TOKEN.to_bits()),
+        })
+    }
+
+    /// The index by bytes, for metrics and snapshots.
+    pub fn byte_index(&self) -> &Index {
+        &self.bytes
+    }
+
+    /// The index by tokens, for metrics.
+    pub fn token_index(&self) -> &Index {
+        &self.tokens
+    }
+
+    /// Who holds how much of a prompt. `tokens` if they are there in time; `block_sizes` as [`block_sizes`] says.
+    pub fn find(
+        &self,
+        prompt: &Arc<Prompt>,
+        tokens: Option<&[u32]>,
+        block_sizes: &[u32],
+    ) -> Arc<Found> {
+        let chains = tokens.map(|tokens| token_chains(prompt, tokens, block_sizes));
+        let look_up = |chain: Chain| {
+            let matched = self.tokens.matched(&chain);
+            (chain, matched)
+        };
+        Arc::new(Found {
+            prompt: Arc::clone(prompt),
+            prompt_tokens: self.prompt_tokens(prompt, tokens),
+            bytes: self.bytes.matched(&prompt.chain),
+            tokens: chains.into_iter().flatten().map(look_up).collect(),
+        })
+    }
+
+    /// Prompt tokens: counted if tokenised or sent as tokens, else estimated from the text.
+    fn prompt_tokens(&self, prompt: &Prompt, tokens: Option<&[u32]>) -> u32 {
+        if let Some(tokens) = tokens {
+            return u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        }
+        match prompt.tokens_sent {
+            0 => (f64::from(prompt.chain.length()) / self.bytes_per_token()).ceil() as u32,
+            sent => sent,
+        }
+    }
+
+    /// Bytes of prompt text for one token, as learned from this pool's answers.
+    pub fn bytes_per_token(&self) -> f64 {
+        f64::from_bits(self.bytes_per_token.load(Ordering::Relaxed))
+    }
+
+    /// An engine counted `tokens` in a prompt of so many bytes.
+    pub fn counted(&self, prompt_bytes: u32, tokens: u64) {
+        if prompt_bytes < TELLING_BYTES || tokens == 0 {
+            return;
+        }
+        let ratio = (f64::from(prompt_bytes) / tokens as f64).clamp(0.25, 32.0);
+        let before = self.bytes_per_token();
+        // Of two at once one of two almost equal steps is lost.
+        let after = before + RATIO_GAIN * (ratio - before);
+        self.bytes_per_token
+            .store(after.to_bits(), Ordering::Relaxed);
+    }
+}
+
+fn token_chains(prompt: &Prompt, tokens: &[u32], block_sizes: &[u32]) -> Vec<Chain> {
+    let seed = token_seed(prompt.adapter.as_deref());
+    let salt = prompt.salt.as_deref().map(|salt| extra_digest(&[salt]));
+    block_sizes
+        .iter()
+        .map(|&block| Chain::of_tokens_with(seed, tokens, block, salt.as_slice()))
+        .collect()
+}
+
+/// A prompt as one pool sees it, and who holds how much of it.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Prompt tokens, counted or estimated.
+    pub prompt_tokens: u32,
+    prompt: Arc<Prompt>,
+    bytes: Matched,
+    /// One for each block size.
+    tokens: Vec<(Chain, Matched)>,
+}
+
+impl Found {
+    /// Tokens held by the slot of the byte index: the same share of the tokens as of the text.
+    fn cached_by_bytes(&self, slot: Slot) -> u32 {
+        let chain = &self.prompt.chain;
+        let covered = chain.covered(self.bytes.blocks(slot) as usize);
+        let share = f64::from(covered) / f64::from(chain.length().max(1));
+        (share * f64::from(self.prompt_tokens)) as u32
+    }
+
+    /// Tokens held by any of the slots of the token index.
+    fn cached_by_tokens(&self, ranks: &[(Option<u32>, Slot)]) -> u32 {
+        let held = |(chain, matched): &(Chain, Matched)| {
+            let covered = |&(_, slot)| chain.covered(matched.blocks(slot) as usize);
+            ranks.iter().map(covered).max().unwrap_or(0)
+        };
+        self.tokens.iter().map(held).max().unwrap_or(0)
+    }
+}
+
+/// The block sizes of the live among a pool's members, each once.
+pub fn block_sizes<'a>(holders: impl Iterator<Item = &'a Arc<Holder>>) -> Vec<u32> {
+    let mut sizes = Vec::new();
+    for size in holders.filter_map(|holder| holder.block_size()) {
+        if !sizes.contains(&size) && sizes.len() < MAX_BLOCK_SIZES {
+            sizes.push(size);
+        }
+    }
+    sizes
+}
+
+/// One member's place in its pool's indexes; dropping it forgets what the member holds.
+#[derive(Debug)]
+pub struct Holder {
+    holdings: Arc<Holdings>,
+    /// `None` when the index has no slot left: the member then counts as cold.
+    bytes: Option<Slot>,
+    /// Slots of its data-parallel ranks. Only the thread that follows events changes them.
+    ranks: ArcSwap<Vec<(Option<u32>, Slot)>>,
+    /// Its KV events are followed and come.
+    live: AtomicBool,
+    /// Tokens in a block, as its events say; 0: not said yet.
+    block: AtomicU32,
+    /// Tokens that its KV cache holds; 0: not known.
+    capacity: AtomicU64,
+}
+
+impl Holder {
+    /// A place for a new member.
+    pub fn new(holdings: &Arc<Holdings>) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: holdings.bytes.attach(),
+            holdings: Arc::clone(holdings),
+            ranks: ArcSwap::default(),
+            live: AtomicBool::new(false),
+            block: AtomicU32::new(0),
+            capacity: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the member's KV events are followed and come.
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Its slot in the byte index.
+    pub fn slot(&self) -> Option<Slot> {
+        self.bytes
+    }
+
+    /// Tokens in a block of its engine, if its events are live and have said.
+    fn block_size(&self) -> Option<u32> {
+        let block = self.block.load(Ordering::Relaxed);
+        (self.is_live() && block > 0).then_some(block)
+    }
+
+    /// Tokens of a prompt that the member holds.
+    pub fn cached(&self, found: &Found) -> u32 {
+        if self.is_live() && !found.tokens.is_empty() {
+            return found.cached_by_tokens(&self.ranks.load());
+        }
+        self.bytes.map_or(0, |slot| found.cached_by_bytes(slot))
+    }
+
+    /// The engine's KV cache holds so many tokens.
+    pub fn set_capacity(&self, kv_tokens: u64) {
+        if self.capacity.swap(kv_tokens, Ordering::Relaxed) == kv_tokens {
+            return;
+        }
+        if let Some(slot) = self.bytes {
+            let bytes = kv_tokens as f64 * self.holdings.bytes_per_token();
+            self.holdings.bytes.set_capacity(slot, bytes as u64);
+        }
+        for &(_, slot) in self.ranks.load().iter() {
+            self.holdings.tokens.set_capacity(slot, kv_tokens);
+        }
+    }
+
+    /// A request with the prompt found goes to the member: it counts as held from now on.
+    pub fn dispatched(self: &Arc<Self>, found: &Arc<Found>) -> Claim {
+        let tokens = self.token_slot(found);
+        let claim = Claim {
+            holder: Arc::clone(self),
+            found: Arc::clone(found),
+            tokens,
+            confirmed: false,
+        };
+        claim.each(Index::dispatched);
+        claim
+    }
+
+    /// Where a dispatch is noted by tokens: only with one rank is it known which one serves.
+    fn token_slot(&self, found: &Found) -> Option<(Slot, usize)> {
+        let &[(_, slot)] = self.ranks.load().as_slice() else {
+            return None;
+        };
+        let layout = Layout::Tokens(self.block_size()?);
+        let chain = found
+            .tokens
+            .iter()
+            .position(|(chain, _)| chain.layout() == layout)?;
+        Some((slot, chain))
+    }
+
+    /// One KV event of a data-parallel rank.
+    pub fn apply(&self, rank: Option<u32>, event: &KvEvent) {
+        if let KvEvent::Stored(stored) = event
+            && stored.block_size > 0
+        {
+            self.block.store(stored.block_size, Ordering::Relaxed);
+        }
+        if let Some(slot) = self.rank_slot(rank) {
+            self.holdings.tokens.apply(slot, event);
+        }
+        if matches!(event, KvEvent::Cleared) {
+            self.forget_bytes();
+        }
+    }
+
+    /// What events said of a rank no longer holds.
+    pub fn clear(&self, rank: Option<u32>) {
+        if let Some(slot) = self.rank_slot(rank) {
+            self.holdings.tokens.clear(slot);
+        }
+        self.forget_bytes();
+    }
+
+    /// Whether its KV events come.
+    pub fn set_live(&self, live: bool) {
+        self.live.store(live, Ordering::Relaxed);
+        for &(_, slot) in self.ranks.load().iter() {
+            self.holdings.tokens.set_reported(slot, live);
+        }
+    }
+
+    fn forget_bytes(&self) {
+        if let Some(slot) = self.bytes {
+            self.holdings.bytes.clear(slot);
+        }
+    }
+
+    fn rank_slot(&self, rank: Option<u32>) -> Option<Slot> {
+        let ranks = self.ranks.load();
+        if let Some(&(_, slot)) = ranks.iter().find(|(known, _)| *known == rank) {
+            return Some(slot);
+        }
+        if ranks.len() >= MAX_RANKS {
+            return None;
+        }
+        let tokens = &self.holdings.tokens;
+        let slot = tokens.attach()?;
+        tokens.set_reported(slot, self.is_live());
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        if capacity > 0 {
+            tokens.set_capacity(slot, capacity);
+        }
+        let mut more = ranks.to_vec();
+        more.push((rank, slot));
+        self.ranks.store(Arc::new(more));
+        Some(slot)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Some(slot) = self.bytes {
+            self.holdings.bytes.detach(slot);
+        }
+        for &(_, slot) in self.ranks.load().iter() {
+            self.holdings.tokens.detach(slot);
+        }
+    }
+}
+
+/// One dispatched prompt's entry in the indexes. Dropped before it is confirmed, it is taken back.
+#[derive(Debug)]
+pub struct Claim {
+    holder: Arc<Holder>,
+    found: Arc<Found>,
+    /// Slot of the token index, and which of the found chains is noted there.
+    tokens: Option<(Slot, usize)>,
+    confirmed: bool,
+}
+
+impl Claim {
+    /// The first token came: the engine holds the whole prompt.
+    pub fn confirm(&mut self) {
+        if !std::mem::replace(&mut self.confirmed, true) {
+            self.each(Index::confirmed);
+        }
+    }
+
+    fn each(&self, note: impl Fn(&Index, Slot, &Chain)) {
+        let holdings = &self.holder.holdings;
+        if let Some(slot) = self.holder.bytes {
+            note(&holdings.bytes, slot, &self.found.prompt.chain);
+        }
+        if let Some((slot, chain)) = self.tokens {
+            note(&holdings.tokens, slot, &self.found.tokens[chain].0);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.confirmed {
+            self.each(Index::withdrawn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::event::{EngineHash, Medium, Stored};
+
+    fn setting(members: usize) -> (Arc<Holdings>, Vec<Arc<Holder>>) {
+        let holdings = Holdings::new(&IndexBudget::new(16 << 20));
+        let holders = (0..members).map(|_| Holder::new(&holdings)).collect();
+        (holdings, holders)
+    }
+
+    fn prompt(text: &str) -> Arc<Prompt> {
+        let mut chain = Chain::bytes(0);
+        chain.push(text.as_bytes());
+        Arc::new(Prompt {
+            chain: chain.finish(),
+            ..Prompt::default()
+        })
+    }
+
+    fn stored(tokens: &[u32], block_size: u32) -> KvEvent {
+        KvEvent::Stored(Stored {
+            hashes: (1..=tokens.len() as u64 / u64::from(block_size))
+                .map(EngineHash)
+                .collect(),
+            parent: None,
+            tokens: tokens.to_vec(),
+            block_size,
+            lora: None,
+            medium: Medium::Device,
+            group: None,
+            partial_attention: false,
+            extra: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_prompt_counts_as_held_where_it_was_sent_until_it_fails() {
+        let (holdings, holders) = setting(2);
+        let prompt = prompt(&"x".repeat(4096));
+        let found = holdings.find(&prompt, None, &[]);
+        assert_eq!(found.prompt_tokens, 1024);
+        let mut claim = holders[0].dispatched(&found);
+        let again = holdings.find(&prompt, None, &[]);
+        assert_eq!(
+            [holders[0].cached(&again), holders[1].cached(&again)],
+            [1024, 0]
+        );
+        claim.confirm();
+        drop(claim);
+        drop(holders[1].dispatched(&found));
+        let after = holdings.find(&prompt, None, &[]);
+        assert_eq!(
+            [holders[0].cached(&after), holders[1].cached(&after)],
+            [1024, 0]
+        );
+    }
+
+    #[test]
+    fn live_events_answer_for_tokens_and_bytes_for_the_rest() {
+        let (holdings, holders) = setting(2);
+        let prompt = prompt(&"x".repeat(640));
+        let tokens: Vec<u32> = (0..160).collect();
+        for holder in &holders {
+            holder
+                .dispatched(&holdings.find(&prompt, None, &[]))
+                .confirm();
+        }
+        holders[0].set_live(true);
+        holders[0].apply(None, &stored(&tokens[..64], 16));
+        assert_eq!(block_sizes(holders.iter()), [16]);
+        let found = holdings.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(holders[0].cached(&found), 64);
+        assert_eq!(holders[1].cached(&found), 160);
+        let late = holdings.find(&prompt, None, &[16]);
+        assert_eq!(holders[0].cached(&late), 160);
+        holders[0].apply(None, &KvEvent::Cleared);
+        let found = holdings.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(holders[0].cached(&found), 0);
+        let mut claim = holders[0].dispatched(&found);
+        let found = holdings.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(holders[0].cached(&found), 160);
+        claim.confirm();
+    }
+
+    #[test]
+    fn the_ratio_of_bytes_to_tokens_follows_the_engines_counts() {
+        let (holdings, _) = setting(0);
+        for _ in 0..200 {
+            holdings.counted(3000, 1000);
+            holdings.counted(10, 1000);
+        }
+        assert!((holdings.bytes_per_token() - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_member_that_leaves_takes_its_knowledge_with_it() {
+        let (holdings, mut holders) = setting(1);
+        let prompt = prompt(&"x".repeat(640));
+        holders[0]
+            .dispatched(&holdings.find(&prompt, None, &[]))
+            .confirm();
+        holders.clear();
+        assert_eq!(holdings.byte_index().stats().blocks, 0);
+    }
+}
