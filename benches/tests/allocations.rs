@@ -11,9 +11,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use serde_json::json;
 use sluice_config::bootstrap::{AccessLogConfig, Bootstrap};
+use sluice_config::scheduling::SchedulingParams;
 use sluice_config::{Catalog, FilterSet, LoadedDocuments};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::{model_route, model_server};
+use sluice_proxy::cache::budget::IndexBudget;
 use sluice_proxy::drain::Drain;
 use sluice_proxy::filters::Chain;
 use sluice_proxy::forward::exchange::{Arrival, ClientError, Downstream};
@@ -73,7 +75,12 @@ fn gateway(engine: &EngineServer) -> Gateway {
         ..AccessLogConfig::default()
     };
     let log = AccessLog::start(&off).expect("a log that is off");
-    let serving = ServingStore::new(Chain::empty(), Arc::clone(&metrics));
+    let serving = ServingStore::new(
+        Chain::empty(),
+        Arc::clone(&metrics),
+        SchedulingParams::default(),
+        IndexBudget::new(64 << 20),
+    );
     let routes =
         model_server("sim", &[engine.addr()], "") + &model_route("sim", "sim", &[("sim", 100)]);
     let update =

@@ -19,7 +19,10 @@ use sluice_config::snapshot;
 
 pub use health::{Admission, Health};
 
+use self::constants::Constants;
 use self::load::LoadCounter;
+use self::observe::EndpointStats;
+use crate::cache::holdings::Holder;
 use crate::forward::link::Link;
 
 /// One inference endpoint.
@@ -33,6 +36,8 @@ pub struct Endpoint {
     pub health: Health,
     /// What this gateway has given it to do.
     pub load: Arc<LoadCounter>,
+    /// What its answers have told of its speed.
+    pub stats: EndpointStats,
 }
 
 /// Holds one request in a counter; dropping it settles the count.
@@ -67,20 +72,19 @@ pub struct Registry {
 pub struct Member {
     /// Shared state.
     pub endpoint: Arc<Endpoint>,
+    /// Its place in what this pool knows of caches.
+    pub holder: Arc<Holder>,
     /// Labels from the pool's document.
     pub labels: Arc<BTreeMap<String, String>>,
 }
 
 impl Registry {
-    /// The members of a pool: known endpoints keep their state, new ones start fresh.
-    pub fn members(&mut self, server: &snapshot::ModelServer) -> Vec<Member> {
+    /// The endpoints of a pool, in configured order: known ones keep their state, new ones start fresh.
+    pub fn endpoints(&mut self, server: &snapshot::ModelServer) -> Vec<Arc<Endpoint>> {
         server
             .endpoints
             .iter()
-            .map(|configured| Member {
-                endpoint: self.endpoint(server, configured),
-                labels: Arc::new(configured.labels.clone()),
-            })
+            .map(|configured| self.endpoint(server, configured))
             .collect()
     }
 
@@ -104,6 +108,7 @@ impl Registry {
             ),
             health: Health::default(),
             load: Arc::default(),
+            stats: EndpointStats::new(start(&server.engine_speed)),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
@@ -113,6 +118,19 @@ impl Registry {
     pub fn sweep(&mut self) {
         self.endpoints
             .retain(|_, endpoint| endpoint.strong_count() > 0);
+    }
+}
+
+/// The constants that learning starts from.
+fn start(speed: &snapshot::EngineSpeed) -> Constants {
+    let default = Constants::DEFAULT;
+    Constants {
+        step_ms: speed.step_ms.unwrap_or(default.step_ms),
+        token_ms: speed.token_ms.unwrap_or(default.token_ms),
+        context_ms: speed.context_ms.unwrap_or(default.context_ms),
+        attention_ms: default.attention_ms,
+        batch_tokens: speed.batch_tokens.map_or(default.batch_tokens, f64::from),
+        kv_tokens: speed.kv_tokens.map_or(default.kv_tokens, |n| n as f64),
     }
 }
 
@@ -149,14 +167,14 @@ mod tests {
     #[test]
     fn an_endpoint_keeps_its_count_over_a_configuration_change() {
         let mut registry = Registry::default();
-        let before = registry.members(&server(&["a:1", "b:1"]));
-        let guard = before[0].endpoint.load.reserve(load::Work::default());
-        let after = registry.members(&server(&["a:1"]));
-        assert_eq!(after[0].endpoint.load.load().in_flight, 1);
+        let before = registry.endpoints(&server(&["a:1", "b:1"]));
+        let guard = before[0].load.reserve(load::Work::default());
+        let after = registry.endpoints(&server(&["a:1"]));
+        assert_eq!(after[0].load.load().in_flight, 1);
         drop(before);
         registry.sweep();
         assert_eq!(registry.endpoints.len(), 1);
         drop(guard);
-        assert_eq!(after[0].endpoint.load.load().in_flight, 0);
+        assert_eq!(after[0].load.load().in_flight, 0);
     }
 }

@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod budget;
 pub mod exchange;
 mod fields;
+pub mod flight;
 pub mod h1_client;
 mod h1_engine;
 pub mod h2_client;

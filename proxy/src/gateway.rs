@@ -9,6 +9,7 @@ mod inference;
 mod models;
 mod request;
 mod respond;
+mod session;
 mod surface;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use sluice_config::Bootstrap;
 
 use crate::drain::Drain;
+use crate::endpoints::output::OutputLengths;
 use crate::error::RequestError;
 use crate::filters::LocalReply;
 use crate::forward::attempts::Attempts;
@@ -29,7 +31,6 @@ use crate::forward::upstream::Connector;
 use crate::http::hygiene::HeadLimits;
 use crate::http::{RequestHead, hygiene, identity};
 use crate::limits::ByteBudget;
-use crate::schedule::Policy;
 use crate::serving::ServingStore;
 use crate::telemetry::{AccessLog, Metrics};
 use request::Request;
@@ -44,8 +45,8 @@ pub struct Gateway {
     pub config: Bootstrap,
     /// Hot configuration with live state.
     pub serving: ServingStore,
-    /// Scheduling policy.
-    pub policy: Box<dyn Policy>,
+    /// How long models' answers are.
+    pub outputs: OutputLengths,
     /// Series.
     pub metrics: Arc<Metrics>,
     /// One line per request.
@@ -97,7 +98,7 @@ impl Gateway {
                 retry.budget_floor,
                 retry.budget_window.into(),
             ),
-            policy: Box::new(crate::schedule::LeastRequest),
+            outputs: OutputLengths::default(),
             random: Box::new(|| SmallRng::from_rng(&mut rand::rng())),
             origin: Instant::now(),
             config,
@@ -185,7 +186,6 @@ impl Gateway {
     fn attempts(&self) -> Attempts<'_> {
         Attempts {
             connector: &self.connector,
-            policy: self.policy.as_ref(),
             budget: &self.retries,
             retry: &self.config.retry,
             first_byte: self.config.timeouts.first_byte.into(),

@@ -18,8 +18,10 @@ use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::{FailPolicy, Listener};
+use sluice_config::scheduling::SchedulingParams;
 
 use crate::admin::Admin;
+use crate::cache::budget::IndexBudget;
 use crate::drain::Drain;
 use crate::filters::{Chain, FailureObserver, FilterError, Registry};
 use crate::gateway::Gateway;
@@ -106,7 +108,12 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
                 config.access_log.output
             )
         })?;
-    let serving = ServingStore::new(chain, Arc::clone(&metrics));
+    let serving = ServingStore::new(
+        chain,
+        Arc::clone(&metrics),
+        SchedulingParams::of(&config.scheduling),
+        IndexBudget::new(config.limits.index_bytes),
+    );
     Ok(Gateway::new(
         config,
         serving,

@@ -1,18 +1,25 @@
 //! What requests are served from: the compiled snapshot joined with live endpoint state and filter chains.
 //!
-//! A request loads one `Arc<Serving>` once. [`ServingStore::install`] swaps in the next one; endpoints and
-//! counters that both know carry over.
+//! A request loads one `Arc<Serving>` once. [`ServingStore::install`] swaps in the next one; endpoints, counters
+//! and what is known of caches carry over.
 
-use std::collections::{HashMap, HashSet};
+mod carried;
+
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use sluice_config::Snapshot;
+use sluice_config::scheduling::{SchedulingParams, SessionParams};
 use sluice_config::snapshot::{ModelServer, Route};
 
-use crate::endpoints::{InFlightGuard, Member, Registry};
+use self::carried::Carried;
+use crate::cache::budget::IndexBudget;
+use crate::cache::holdings::Holdings;
+use crate::endpoints::{InFlightGuard, Member};
 use crate::filters::Chain;
+use crate::schedule::Policy;
 use crate::telemetry::metrics::{Metrics, NameKind, ServerMetrics};
 
 /// One generation of everything that requests read.
@@ -28,15 +35,31 @@ pub struct Serving {
     pub chain: Arc<Chain>,
 }
 
-/// A ModelServer's endpoints.
-#[derive(Debug)]
+/// A ModelServer's endpoints, and how one of them is chosen.
 pub struct Pool {
     /// `namespace/name`.
     pub name: Arc<str>,
+    /// How one of them is chosen.
+    pub policy: Arc<dyn Policy>,
+    /// What makes a session.
+    pub session: SessionParams,
+    /// What is known of their caches.
+    pub holdings: Arc<Holdings>,
     /// Endpoints in configured order.
     pub members: Vec<Member>,
     /// Its series.
     pub metrics: Arc<ServerMetrics>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Pool")
+            .field("name", &self.name)
+            .field("policy", &self.policy.name())
+            .field("members", &self.members)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Live side of a ModelRoute.
@@ -66,19 +89,21 @@ pub struct ServingStore {
     current: ArcSwap<Serving>,
     chain: Arc<Chain>,
     metrics: Arc<Metrics>,
+    /// For ModelServers that do not say how endpoints are chosen.
+    scheduling: SchedulingParams,
+    budget: Arc<IndexBudget>,
     /// Only the source's thread locks it, once per change.
     carried: Mutex<Carried>,
 }
 
-#[derive(Default)]
-struct Carried {
-    endpoints: Registry,
-    routes: HashMap<String, Weak<AtomicU32>>,
-}
-
 impl ServingStore {
     /// Nothing is routed until the first [`Self::install`].
-    pub fn new(chain: Arc<Chain>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        chain: Arc<Chain>,
+        metrics: Arc<Metrics>,
+        scheduling: SchedulingParams,
+        budget: Arc<IndexBudget>,
+    ) -> Self {
         let empty = Serving {
             snapshot: Arc::default(),
             pools: Vec::new(),
@@ -89,6 +114,8 @@ impl ServingStore {
             current: ArcSwap::from_pointee(empty),
             chain,
             metrics,
+            scheduling,
+            budget,
             carried: Mutex::default(),
         }
     }
@@ -119,10 +146,12 @@ impl ServingStore {
             routes,
             chain,
         })));
-        carried.endpoints.sweep();
-        carried
-            .routes
-            .retain(|_, counter| counter.strong_count() > 0);
+        carried.sweep();
+    }
+
+    /// Memory of everything that is known of caches.
+    pub fn index_budget(&self) -> &IndexBudget {
+        &self.budget
     }
 
     /// Metrics speak only of names that are configured.
@@ -148,9 +177,13 @@ impl ServingStore {
 
     fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
         let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
-        let members = carried.endpoints.members(server);
+        let params = server.scheduling.as_ref().unwrap_or(&self.scheduling);
+        let holdings = carried.holdings(&name, &self.budget);
         Pool {
-            members,
+            members: carried.members(&name, &holdings, server),
+            policy: carried.policy(&name, params),
+            session: params.session.clone(),
+            holdings,
             metrics: self.metrics.server(&name),
             name,
         }
@@ -158,14 +191,7 @@ impl ServingStore {
 
     fn route_state(&self, carried: &mut Carried, route: &Route) -> RouteState {
         let name = format!("{}/{}", route.namespace, route.name);
-        let in_flight = carried
-            .routes
-            .get(&name)
-            .and_then(Weak::upgrade)
-            .unwrap_or_default();
-        carried
-            .routes
-            .insert(name.clone(), Arc::downgrade(&in_flight));
+        let in_flight = carried.route(&name);
         // The loader has checked the overrides against this very chain, so this is a fallback that says so.
         let chain = self
             .chain

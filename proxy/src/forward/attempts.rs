@@ -15,23 +15,20 @@ use sluice_config::snapshot::TrafficPolicy;
 
 use super::budget::RetryBudget;
 use super::exchange::{EngineError, Upstream};
+use super::flight::Flight;
 use super::plan::{Choice, Plan};
 use super::upstream::{Connector, PingoraUpstream};
 use crate::endpoints::Endpoint;
-use crate::endpoints::load::{Reservation, Work};
 use crate::error::RequestError;
 use crate::filters::{Flow, Hooks, LocalReply, Stream as FilterStream};
 use crate::http::{RequestHead, ResponseHead};
-use crate::schedule::{Policy, RequestView};
 use crate::serving::{Pool, Serving};
-use crate::telemetry::metrics::{AttemptReason, GaugeGuard, Metrics};
+use crate::telemetry::metrics::{AttemptReason, Metrics};
 
 /// What all requests share.
 pub struct Attempts<'a> {
     /// Connections.
     pub connector: &'a Connector,
-    /// Scheduling.
-    pub policy: &'a dyn Policy,
     /// Bound on retries.
     pub budget: &'a RetryBudget,
     /// Defaults for what a ModelServer does not set.
@@ -50,8 +47,8 @@ pub struct Job<'a> {
     pub serving: &'a Serving,
     /// Head for the engine.
     pub head: &'a RequestHead,
-    /// For the policy.
-    pub view: RequestView<'a>,
+    /// Model as the client named it.
+    pub model: &'a str,
     /// When the request began: a pool's `totalTimeout` counts from here.
     pub started: Instant,
     /// End of the whole request, whatever its pool says.
@@ -70,9 +67,8 @@ pub struct Answer {
     pub head: ResponseHead,
     /// Index into the serving's pools.
     pub server: usize,
-    /// Who answered.
-    pub endpoint: Arc<Endpoint>,
-    in_flight: (Reservation, GaugeGuard),
+    /// Its claim on the endpoint that answers.
+    pub flight: Flight,
 }
 
 /// What is known of the attempts, whether or not one succeeded.
@@ -118,8 +114,8 @@ impl Job<'_> {
 impl Answer {
     /// Gives the connection back (or closes it), and settles the counts.
     pub async fn release(self, connector: &Connector) {
-        connector.release(&self.endpoint.link, self.upstream).await;
-        drop(self.in_flight);
+        let link = &self.flight.endpoint().link;
+        connector.release(link, self.upstream).await;
     }
 }
 
@@ -174,11 +170,11 @@ impl Attempts<'_> {
         let mut failed: Option<Failure> = None;
         loop {
             let now = self.origin.elapsed();
-            let next = plan.peek(self.policy, &job.view, now, random);
+            let next = plan.peek(now, random);
             let choice = match (next, failed) {
                 (Some(choice), None) => choice,
                 (None, None) => {
-                    let model = job.view.model.to_owned();
+                    let model = job.model.to_owned();
                     return Err(NoAnswer::Error(RequestError::NoEndpoint { model }));
                 }
                 (Some(choice), Some(failure)) => {
@@ -198,7 +194,7 @@ impl Attempts<'_> {
                 (None, Some(failure)) => return failure.conclude(log.count),
             };
             plan.take(choice, now);
-            match self.attempt(job, choice, log).await? {
+            match self.attempt(job, plan, choice, log).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failed = Some(failure),
             }
@@ -235,6 +231,7 @@ impl Attempts<'_> {
     async fn attempt(
         &self,
         job: &mut Job<'_>,
+        plan: &Plan<'_>,
         choice: Choice,
         log: &mut AttemptLog,
     ) -> Result<Result<Box<Answer>, Failure>, NoAnswer> {
@@ -244,11 +241,8 @@ impl Attempts<'_> {
         log.first.get_or_insert_with(|| endpoint.address.clone());
         log.last = Some(endpoint.address.clone());
         log.server = Some(choice.server);
-        let work = Work {
-            prompt_tokens: job.view.prompt_tokens,
-            cached_tokens: 0,
-        };
-        let in_flight = (endpoint.load.reserve(work), pool.metrics.in_flight());
+        let (found, work) = plan.work(choice);
+        let flight = Flight::dispatch(pool, &pool.members[choice.member], &found, work);
         let since = self.origin.elapsed();
         // Counts as cancelled if this future is dropped.
         let mut outcome = OutcomeGuard {
@@ -278,8 +272,7 @@ impl Attempts<'_> {
                     upstream,
                     head,
                     server: choice.server,
-                    endpoint,
-                    in_flight,
+                    flight,
                 });
                 if !self.asks_for_another(status) {
                     outcome.reason = AttemptReason::Ok;

@@ -4,20 +4,43 @@
 //! policy ranks. Usable means: untried and healthy; if no target has such an endpoint, untried; if there is none
 //! left at all, any that filters have not removed.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rand::RngCore;
 use rand::rngs::SmallRng;
+use sluice_config::scheduling::SessionParams;
 
+use crate::cache::holdings::{Found, block_sizes};
+use crate::cache::prompt::Prompt;
 use crate::endpoints::Admission;
+use crate::endpoints::load::Work;
 use crate::filters::Candidates;
 use crate::route;
-use crate::schedule::{CandidateView, Policy, Ranked, RequestView};
-use crate::serving::Serving;
+use crate::schedule::{CandidateView, Ranked, RequestView, filter};
+use crate::serving::{Pool, Serving};
+
+mod explain;
+
+pub use explain::Explained;
+
+/// What a request asks of an endpoint, whatever pool that is in.
+#[derive(Debug, Clone, Default)]
+pub struct Ask<'a> {
+    /// Model as the client named it.
+    pub model: &'a str,
+    /// Its prompt, for what caches hold of it.
+    pub prompt: Arc<Prompt>,
+    /// Output tokens to expect.
+    pub output_tokens: f64,
+    /// The model is a LoRA adapter.
+    pub lora: bool,
+}
 
 /// Targets and endpoints of one request, and what was tried.
 pub struct Plan<'a> {
     serving: &'a Serving,
+    ask: Ask<'a>,
     targets: Vec<Target>,
     /// What filters said; parallel to targets and their members, in order.
     filtered: Option<Candidates>,
@@ -32,6 +55,12 @@ struct Target {
     tried: Vec<bool>,
     /// Where this target's members begin in the filters' list of endpoints.
     offset: usize,
+    /// Hash of the request's session, by what makes one in this pool.
+    session: Option<u64>,
+    /// The prompt's tokens, by this pool's tokenizer, if they came in time.
+    tokens: Option<Arc<[u32]>>,
+    /// Who held how much when it was last looked at.
+    found: Arc<Found>,
 }
 
 /// Where an attempt goes.
@@ -53,41 +82,28 @@ enum Demand {
     Any,
 }
 
-/// What `/debug/explain` tells of one endpoint.
-#[derive(Debug, Clone, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Explained {
-    /// `namespace/name` of the target's ModelServer.
-    pub server: String,
-    /// Weight of the target.
-    pub weight: u32,
-    /// `host:port`.
-    pub address: String,
-    /// Requests in flight there.
-    pub in_flight: u32,
-    /// Cost added by filters, in milliseconds.
-    pub penalty_ms: f64,
-    /// The policy's cost; absent when excluded.
-    pub cost: Option<f64>,
-    /// Place in its target's ranking, from 1; absent when excluded.
-    pub rank: Option<usize>,
-    /// Why it stands there, or why it is excluded.
-    pub reason: &'static str,
-}
-
 impl<'a> Plan<'a> {
     /// A plan over a rule's targets: pairs of server index and weight; those without weight take no part
     /// unless a filter pins them.
-    pub fn new(serving: &'a Serving, servers: impl Iterator<Item = (usize, u32)>) -> Self {
+    pub fn new(
+        serving: &'a Serving,
+        servers: impl Iterator<Item = (usize, u32)>,
+        ask: Ask<'a>,
+        session: impl Fn(&SessionParams) -> Option<u64>,
+    ) -> Self {
         let mut offset = 0;
         let targets = servers
             .map(|(server, weight)| {
-                let members = serving.pools[server].members.len();
+                let pool = &serving.pools[server];
+                let members = pool.members.len();
                 let target = Target {
                     server,
                     weight,
                     tried: vec![false; members],
                     offset,
+                    session: session(&pool.session),
+                    tokens: None,
+                    found: Arc::default(),
                 };
                 offset += members;
                 target
@@ -95,6 +111,7 @@ impl<'a> Plan<'a> {
             .collect();
         Self {
             serving,
+            ask,
             targets,
             filtered: None,
             current: None,
@@ -165,71 +182,45 @@ impl<'a> Plan<'a> {
     }
 
     /// The next endpoint to try, `None` when there is none at all. Draws the target; [`Self::take`] marks it.
-    pub fn peek(
-        &mut self,
-        policy: &dyn Policy,
-        request: &RequestView<'_>,
-        now: Duration,
-        random: &mut SmallRng,
-    ) -> Option<Choice> {
+    pub fn peek(&mut self, now: Duration, random: &mut SmallRng) -> Option<Choice> {
         let demands = [Demand::UntriedAndHealthy, Demand::Untried, Demand::Any];
-        let (demand, target) = demands
+        demands
             .into_iter()
-            .find_map(|demand| Some((demand, self.draw_target(demand, now, random)?)))?;
+            .find_map(|demand| self.choose(demand, now, random))
+    }
+
+    fn choose(&mut self, demand: Demand, now: Duration, random: &mut SmallRng) -> Option<Choice> {
+        let target = self.draw_target(demand, now, random)?;
+        self.targets[target].found = self.find(&self.targets[target]);
+        let member = self.rank(target, demand, now, random).first()?.index;
         self.current = Some(target);
-        let best = *self
-            .rank(target, demand, policy, request, now, random)
-            .first()?;
         let server = self.targets[target].server;
-        let health = &self.serving.pools[server].members[best.index]
-            .endpoint
-            .health;
-        let healthy = health.admission(now) == Admission::Healthy;
+        let health = &self.serving.pools[server].members[member].endpoint.health;
         Some(Choice {
             server,
-            member: best.index,
-            healthy,
+            member,
+            healthy: health.admission(now) == Admission::Healthy,
         })
     }
 
-    /// Every endpoint with its place and the reason for it; changes nothing.
-    pub fn explain(
-        &self,
-        policy: &dyn Policy,
-        request: &RequestView<'_>,
-        now: Duration,
-        random: &mut SmallRng,
-    ) -> Vec<Explained> {
-        let mut rows = Vec::new();
-        for (index, target) in self.targets.iter().enumerate() {
-            let pool = &self.serving.pools[target.server];
-            let views = self.views(target, Demand::UntriedAndHealthy, now);
-            let ranking = self.rank(
-                index,
-                Demand::UntriedAndHealthy,
-                policy,
-                request,
-                now,
-                random,
-            );
-            for (member, view) in views.iter().enumerate() {
-                let place = ranking.iter().position(|ranked| ranked.index == member);
-                rows.push(Explained {
-                    server: pool.name.to_string(),
-                    weight: target.weight,
-                    address: view.address.to_owned(),
-                    in_flight: view.load.in_flight,
-                    penalty_ms: view.penalty_ms,
-                    cost: place.map(|place| ranking[place].cost),
-                    rank: place.map(|place| place + 1),
-                    reason: view
-                        .excluded
-                        .or(place.map(|place| ranking[place].reason))
-                        .unwrap_or("not ranked"),
-                });
-            }
+    /// What the chosen endpoint was found to hold of the prompt, and so what is left for it to do.
+    pub fn work(&self, choice: Choice) -> (Arc<Found>, Work) {
+        let target = self.current.map(|current| &self.targets[current]);
+        let found = target.map(|target| Arc::clone(&target.found));
+        let found = found.unwrap_or_default();
+        let member = &self.serving.pools[choice.server].members[choice.member];
+        let work = Work {
+            prompt_tokens: found.prompt_tokens,
+            cached_tokens: member.holder.cached(&found),
+        };
+        (found, work)
+    }
+
+    /// The prompt's tokens by the pool's tokenizer, come in time.
+    pub fn set_tokens(&mut self, server: usize, tokens: &Arc<[u32]>) {
+        for target in self.targets.iter_mut().filter(|t| t.server == server) {
+            target.tokens = Some(Arc::clone(tokens));
         }
-        rows
     }
 
     fn draw_target(&self, demand: Demand, now: Duration, random: &mut SmallRng) -> Option<usize> {
@@ -279,38 +270,66 @@ impl<'a> Plan<'a> {
         ejected.then_some("ejected: connections to it failed")
     }
 
+    fn pool(&self, target: &Target) -> &'a Pool {
+        &self.serving.pools[target.server]
+    }
+
+    fn find(&self, target: &Target) -> Arc<Found> {
+        let pool = self.pool(target);
+        let sizes = match &target.tokens {
+            Some(_) => block_sizes(pool.members.iter().map(|member| &member.holder)),
+            None => Vec::new(),
+        };
+        let tokens = target.tokens.as_deref();
+        pool.holdings.find(&self.ask.prompt, tokens, &sizes)
+    }
+
+    fn request(&self, target: &Target) -> RequestView<'_> {
+        RequestView {
+            model: self.ask.model,
+            prompt_tokens: target.found.prompt_tokens,
+            output_tokens: self.ask.output_tokens,
+            session: target.session,
+            prefix: self.ask.prompt.beginning(),
+            lora: self.ask.lora,
+        }
+    }
+
     fn views(&self, target: &Target, demand: Demand, now: Duration) -> Vec<CandidateView<'_>> {
-        let members = &self.serving.pools[target.server].members;
-        members
-            .iter()
-            .enumerate()
-            .map(|(member, state)| CandidateView {
-                address: &state.endpoint.address,
-                load: state.endpoint.load.load(),
-                penalty_ms: self
-                    .filtered
-                    .as_ref()
-                    .map_or(0.0, |all| all.endpoints[target.offset + member].score),
+        let instant = Instant::now();
+        let view = |(member, state): (usize, &'a crate::endpoints::Member)| {
+            let endpoint = &state.endpoint;
+            let filtered = self.filtered.as_ref();
+            CandidateView {
+                address: &endpoint.address,
                 excluded: self.exclusion(target, member, demand, now),
+                penalty_ms: filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
+                cached_tokens: state.holder.cached(&target.found),
+                load: endpoint.load.load(),
+                constants: endpoint.stats.constants(),
+                ttft_ms: endpoint.stats.ttft_ms(instant),
+                token_gap_ms: endpoint.stats.token_gap_ms(instant),
                 ..CandidateView::default()
-            })
-            .collect()
+            }
+        };
+        let members = self.pool(target).members.iter().enumerate();
+        let mut views: Vec<_> = members.map(view).collect();
+        filter::exclude(&self.request(target), &mut views);
+        views
     }
 
     fn rank(
         &self,
         target: usize,
         demand: Demand,
-        policy: &dyn Policy,
-        request: &RequestView<'_>,
         now: Duration,
         random: &mut dyn RngCore,
     ) -> Vec<Ranked> {
-        policy.rank(
-            request,
-            &self.views(&self.targets[target], demand, now),
-            random,
-        )
+        let target = &self.targets[target];
+        let views = self.views(target, demand, now);
+        self.pool(target)
+            .policy
+            .rank(&self.request(target), &views, random)
     }
 }
 

@@ -61,13 +61,24 @@ pub enum RelayEnd {
     Filter,
 }
 
+/// One chunk of an answer, as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat {
+    /// When.
+    pub at: Instant,
+    /// Since the one before; `None` for the first.
+    pub gap: Option<Duration>,
+    /// Events with content so far; 0 of a body that is no event stream.
+    pub events: u64,
+}
+
 /// Moves the body of an answer whose head is already sent.
 pub async fn relay<D: Downstream, U: Upstream>(
     client: &mut D,
     upstream: &mut U,
     filters: &mut FilterStream,
     options: RelayOptions,
-    on_gap: impl Fn(Duration),
+    mut on_beat: impl FnMut(Beat),
 ) -> (RelayEnd, RelayReport) {
     let mut relay = Relay {
         report: RelayReport {
@@ -79,7 +90,9 @@ pub async fn relay<D: Downstream, U: Upstream>(
         withhold: options.withhold_usage.then(UsageFilter::new),
         out: Vec::new(),
     };
-    let end = relay.run(client, upstream, filters, options, on_gap).await;
+    let end = relay
+        .run(client, upstream, filters, options, &mut on_beat)
+        .await;
     relay.report.usage = relay.scan.usage();
     relay.report.events = relay.events.count();
     (end, relay.report)
@@ -101,7 +114,7 @@ impl Relay {
         upstream: &mut U,
         filters: &mut FilterStream,
         options: RelayOptions,
-        on_gap: impl Fn(Duration),
+        on_beat: &mut impl FnMut(Beat),
     ) -> RelayEnd {
         loop {
             let limit = options.idle_timeout.min(until(options.deadline));
@@ -126,11 +139,11 @@ impl Relay {
             if chunk.is_empty() {
                 continue;
             }
-            self.measure(&on_gap);
             self.scan.push(&chunk);
             if options.events {
                 self.events.push(&chunk);
             }
+            on_beat(self.measure());
             let sent = self.deliver(client, filters, chunk).await;
             if let Some(end) = sent {
                 return end;
@@ -138,14 +151,17 @@ impl Relay {
         }
     }
 
-    fn measure(&mut self, on_gap: &impl Fn(Duration)) {
-        let now = Instant::now();
-        if let Some(last) = self.report.last_byte.replace(now) {
-            let gap = now - last;
-            self.report.gaps.add(gap);
-            on_gap(gap);
-        } else {
-            self.report.first_byte = Some(now);
+    fn measure(&mut self) -> Beat {
+        let at = Instant::now();
+        let gap = self.report.last_byte.replace(at).map(|last| at - last);
+        match gap {
+            Some(gap) => self.report.gaps.add(gap),
+            None => self.report.first_byte = Some(at),
+        }
+        Beat {
+            at,
+            gap,
+            events: self.events.count(),
         }
     }
 

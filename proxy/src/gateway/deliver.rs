@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap};
 
 use super::request::Request;
 use super::{Gateway, Halt};
+use crate::cache::prompt::Prompt;
 use crate::error::RequestError;
 use crate::filters::{End, Hooks, LocalReply, ResponseFlow};
 use crate::forward::attempts::Answer;
@@ -24,7 +25,7 @@ pub(super) async fn deliver<D: Downstream>(
     serving: &Serving,
     mut answer: Box<Answer>,
     ask_usage: bool,
-    prompt_bytes: usize,
+    prompt: &Prompt,
 ) -> Result<(), Halt> {
     let mut head = std::mem::replace(
         &mut answer.head,
@@ -48,19 +49,28 @@ pub(super) async fn deliver<D: Downstream>(
         request.record.server.as_deref(),
         request.record.model.as_deref(),
     );
-    let (end, report) = relay::relay(
-        client,
-        &mut answer.upstream,
-        &mut request.filters,
-        options,
-        |gap| {
-            if options.events {
-                series.observe_gap(gap);
-            }
-        },
-    )
+    let Answer {
+        upstream, flight, ..
+    } = &mut *answer;
+    let (end, report) = relay::relay(client, upstream, &mut request.filters, options, |beat| {
+        if options.events {
+            beat.gap.inspect(|gap| series.observe_gap(*gap));
+            flight.streamed(beat.events, beat.at);
+        }
+    })
     .await;
-    note_report(request, &report, options.events, prompt_bytes);
+    note_report(request, &report, options.events, prompt.chain.length());
+    if request.record.status < 400 {
+        learn(
+            gateway,
+            request,
+            serving,
+            &mut answer,
+            &end,
+            &report,
+            prompt,
+        );
+    }
     let processed = report.last_byte.map_or_else(
         || request.started.elapsed(),
         |at| at.saturating_duration_since(request.started),
@@ -122,7 +132,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Tokens as the engine told them, else estimated: four bytes of prompt a token, one token an event.
-fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt_bytes: usize) {
+fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt_bytes: u32) {
     let record = &mut request.record;
     record.response_bytes = report.bytes;
     record.gaps = report.gaps;
@@ -136,9 +146,35 @@ fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt
         record.cached_tokens = usage.cached_tokens;
     } else if record.status < 400 {
         record.tokens_estimated = true;
-        record.input_tokens = Some(prompt_bytes.div_ceil(4) as u64);
+        record.input_tokens = Some(u64::from(prompt_bytes.div_ceil(4)));
         // Of an answer in one piece nothing is known.
         record.output_tokens = events.then_some(report.events);
+    }
+}
+
+/// What a good answer teaches: how fast its endpoint is, how prompts become tokens, how long answers are.
+fn learn(
+    gateway: &Gateway,
+    request: &Request,
+    serving: &Serving,
+    answer: &mut Answer,
+    end: &RelayEnd,
+    report: &RelayReport,
+    prompt: &Prompt,
+) {
+    let usage = report.usage.as_ref();
+    let tokens = usage.map(|usage| usage.completion_tokens);
+    if let Some(at) = report.last_byte {
+        answer.flight.finished(tokens, at);
+    }
+    if let Some(usage) = usage {
+        let holdings = &serving.pools[answer.server].holdings;
+        holdings.counted(prompt.chain.length(), usage.prompt_tokens);
+    }
+    // One that was cut off says nothing of its length.
+    if let (RelayEnd::Complete, Some(tokens), Some(model)) = (end, tokens, &request.record.model) {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        gateway.outputs.finished(model, tokens);
     }
 }
 

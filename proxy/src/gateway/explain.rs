@@ -1,5 +1,7 @@
 //! `/debug/explain`: what would happen to a request. Runs the same code as a request, and sends nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -18,7 +20,7 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
         }
     };
     let mut request = Request::begin(gateway, head, None);
-    let serving = std::sync::Arc::clone(&request.serving);
+    let serving = Arc::clone(&request.serving);
     let (body, matched) = match inference::route_for_explain(&mut request, &serving, body).await {
         Ok(routed) => routed,
         Err(halt) => return json!({"refused": inference::halt_in_words(&halt)}),
@@ -31,17 +33,17 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
         "route": &*route.name,
         "routeInFlight": route.in_flight(),
         "rule": {"index": matched.rule_index, "name": matched.rule.name},
-        "policy": gateway.policy.name(),
     });
-    match inference::plan(&mut request, &serving, &matched) {
+    let routed = inference::Routed::new(&serving, &matched, &body);
+    match inference::plan(gateway, &mut request, &routed) {
         Err(halt) => answer["refused"] = json!(inference::halt_in_words(&halt)),
         Ok(mut plan) => {
-            let view = inference::request_view(&body);
-            let (policy, now) = (gateway.policy.as_ref(), gateway.now());
-            let rows = plan.explain(policy, &view, now, &mut request.random);
-            if let Some(chosen) = plan.peek(policy, &view, now, &mut request.random) {
+            let now = gateway.now();
+            let rows = plan.explain(now, &mut request.random);
+            if let Some(chosen) = plan.peek(now, &mut request.random) {
                 let pool = &serving.pools[chosen.server];
                 answer["target"] = json!(&*pool.name);
+                answer["policy"] = json!(pool.policy.name());
                 // Equals are ranked by chance, and the ranking that is shown is the one to go by.
                 let first = rows
                     .iter()

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use http::header::HeaderMap;
+use sluice_config::scheduling::SessionParams;
 use sluice_config::snapshot::Target;
 
 use super::body::{self, Body, ReadError};
 use super::request::{Request, flow};
-use super::{Gateway, Halt, deliver, surface};
+use super::{Gateway, Halt, deliver, session, surface};
+use crate::cache::prompt::Prompt;
 use crate::endpoints::InFlightGuard;
 use crate::error::RequestError;
 use crate::filters::{BodyView, Hooks};
 use crate::forward::attempts::{Answer, AttemptLog, Job, NoAnswer};
 use crate::forward::exchange::Downstream;
-use crate::forward::plan::Plan;
+use crate::forward::plan::{Ask, Plan};
 use crate::limits::ByteGuard;
 use crate::route::{self, Matched};
-use crate::schedule::RequestView;
 use crate::serving::Serving;
 
 /// Serves one inference request.
@@ -32,26 +33,46 @@ pub(super) async fn serve<D: Downstream>(
     let _route = note_route(request, &serving, &matched);
     let ask_usage = asks_usage(request, &body);
     // Boxed: the state of connecting and retrying would else be held as long as the stream lasts.
-    let dispatched = dispatch(
-        gateway, client, request, &serving, &matched, &body, ask_usage,
-    );
+    let routed = Routed::new(&serving, &matched, &body);
+    let dispatched = dispatch(gateway, client, request, &routed, ask_usage);
     let (answer, log) = Box::pin(dispatched).await?;
+    let prompt = routed.prompt;
     // The body is with the engine: what it holds of the budget is free again.
-    let prompt_bytes = body.facts().map_or(0, |facts| facts.prompt_bytes);
     drop((body, held));
     // Nor is the head needed, whose values hold on to the buffer it came in.
     request.head.headers = HeaderMap::new();
     note_attempts(request, &serving, &log);
     deliver::deliver(
-        gateway,
-        client,
-        request,
-        &serving,
-        answer,
-        ask_usage,
-        prompt_bytes,
+        gateway, client, request, &serving, answer, ask_usage, &prompt,
     )
     .await
+}
+
+/// What routing made of a request.
+pub(super) struct Routed<'a> {
+    /// Configuration in force for it.
+    pub(super) serving: &'a Serving,
+    /// Its rule.
+    pub(super) matched: &'a Matched<'a>,
+    /// What it sent, as filters left it.
+    pub(super) body: &'a Body,
+    /// Its prompt, for what caches hold of it. A form has none that is looked at.
+    pub(super) prompt: Arc<Prompt>,
+}
+
+impl<'a> Routed<'a> {
+    pub(super) fn new(serving: &'a Serving, matched: &'a Matched<'a>, body: &'a Body) -> Self {
+        let adapter = matched.lora.then_some(body.model.as_str());
+        let prompt = body.facts().map_or_else(Prompt::default, |facts| {
+            Prompt::of(&body.bytes, facts, adapter)
+        });
+        Self {
+            serving,
+            matched,
+            body,
+            prompt: Arc::new(prompt),
+        }
+    }
 }
 
 async fn read_body<D: Downstream>(
@@ -162,12 +183,16 @@ async fn dispatch<D: Downstream>(
     gateway: &Gateway,
     client: &mut D,
     request: &mut Request,
-    serving: &Serving,
-    matched: &Matched<'_>,
-    body: &Body,
+    routed: &Routed<'_>,
     ask_usage: bool,
 ) -> Result<(Box<Answer>, AttemptLog), Halt> {
-    let mut plan = plan(request, serving, matched)?;
+    let mut plan = plan(gateway, request, routed)?;
+    let Routed {
+        serving,
+        matched,
+        body,
+        ..
+    } = *routed;
     for server in plan.skipped(gateway.now()) {
         serving.pools[server].metrics.skip();
     }
@@ -180,7 +205,7 @@ async fn dispatch<D: Downstream>(
     let mut job = Job {
         serving,
         head: &request.head,
-        view: request_view(body),
+        model: &body.model,
         started: request.started,
         deadline: request.deadline,
         filters: &mut request.filters,
@@ -206,23 +231,18 @@ async fn dispatch<D: Downstream>(
     Err(failed)
 }
 
-/// What the scheduler may know of a request.
-pub(super) fn request_view(body: &Body) -> RequestView<'_> {
-    let facts = body.facts();
-    RequestView {
-        model: &body.model,
-        // Four bytes a token until something better is known.
-        prompt_tokens: facts.map_or(0, |facts| facts.prompt_bytes.div_ceil(4) as u32),
-        ..RequestView::default()
-    }
-}
-
 /// The rule's targets and endpoints, as filters leave them. Counts nothing: `/debug/explain` asks for it too.
 pub(super) fn plan<'a>(
+    gateway: &Gateway,
     request: &mut Request,
-    serving: &'a Serving,
-    matched: &Matched<'_>,
+    routed: &Routed<'a>,
 ) -> Result<Plan<'a>, Halt> {
+    let Routed {
+        serving,
+        matched,
+        body,
+        prompt,
+    } = routed;
     let servers = matched
         .rule
         .targets
@@ -231,7 +251,18 @@ pub(super) fn plan<'a>(
             Target::Server(server) => Some((server, weighted.weight)),
             Target::External(_) => None,
         });
-    let mut plan = Plan::new(serving, servers);
+    let limit = body
+        .max_tokens()
+        .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    let ask = Ask {
+        model: &body.model,
+        prompt: Arc::clone(prompt),
+        output_tokens: gateway.outputs.expected(&body.model, limit),
+        lora: matched.lora,
+    };
+    let session =
+        |params: &SessionParams| session::key(params, &request.head.headers, body.facts());
+    let mut plan = Plan::new(serving, servers, ask, session);
     if plan.is_empty() {
         let model = request.record.model.clone().unwrap_or_default();
         return Err(RequestError::ExternalTarget { model }.into());

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use sluice_config::bootstrap::UpstreamConfig;
 
 use super::*;
-use crate::schedule::LeastRequest;
 use crate::telemetry::BuildInfo;
 
 const HEALTHY: Choice = Choice {
@@ -23,7 +22,6 @@ fn with(floor: u32, on_429: bool, test: impl FnOnce(&Attempts<'_>)) {
     let connector = Connector::new(&UpstreamConfig::default(), Duration::from_secs(1));
     test(&Attempts {
         connector: &connector,
-        policy: &LeastRequest,
         budget: &RetryBudget::new(0, floor, Duration::from_secs(10)),
         retry: &RetryConfig {
             attempts: 2,

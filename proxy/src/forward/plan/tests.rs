@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use rand::SeedableRng;
 use sluice_config::Snapshot;
+use sluice_config::scheduling::{PolicyParams, SchedulingParams};
 use sluice_config::snapshot::{Endpoint, EngineSpeed, KvEvents, ModelServer, TrafficPolicy};
 
 use super::*;
+use crate::cache::budget::IndexBudget;
 use crate::endpoints::load::Work;
 use crate::filters::{Chain, Registry};
-use crate::schedule::LeastRequest;
 use crate::serving::ServingStore;
 use crate::telemetry::{BuildInfo, Metrics};
 
@@ -24,7 +25,7 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
     };
     let metrics = Arc::new(Metrics::new(build, SystemTime::UNIX_EPOCH));
     let chain = Chain::compile(&[], Arc::new(Registry::builtin())).unwrap();
-    let store = ServingStore::new(chain, metrics);
+    let store = ServingStore::new(chain, metrics, scheduling(), IndexBudget::new(1 << 20));
     let server = |(server, members): (usize, &usize)| ModelServer {
         namespace: "default".into(),
         name: format!("s{server}"),
@@ -54,12 +55,23 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
     store.load()
 }
 
+fn scheduling() -> SchedulingParams {
+    SchedulingParams {
+        policy: PolicyParams::LeastRequest,
+        ..SchedulingParams::default()
+    }
+}
+
+fn plan_of(serving: &Serving, servers: impl Iterator<Item = (usize, u32)>) -> Plan<'_> {
+    Plan::new(serving, servers, Ask::default(), |_| None)
+}
+
 fn random() -> SmallRng {
     SmallRng::seed_from_u64(11)
 }
 
 fn next(plan: &mut Plan<'_>, random: &mut SmallRng) -> Option<(usize, usize)> {
-    let choice = plan.peek(&LeastRequest, &RequestView::default(), NOW, random)?;
+    let choice = plan.peek(NOW, random)?;
     plan.take(choice, NOW);
     Some((choice.server, choice.member))
 }
@@ -76,7 +88,7 @@ fn targets_are_drawn_by_weight() {
     let mut random = random();
     let mut counts = [0; 3];
     for _ in 0..10_000 {
-        let mut plan = Plan::new(&serving, [(0, 90), (1, 10), (2, 0)].into_iter());
+        let mut plan = plan_of(&serving, [(0, 90), (1, 10), (2, 0)].into_iter());
         counts[next(&mut plan, &mut random).unwrap().0] += 1;
     }
     assert!((8_850..9_150).contains(&counts[0]), "{counts:?}");
@@ -87,7 +99,7 @@ fn targets_are_drawn_by_weight() {
 fn every_endpoint_of_a_target_is_tried_before_another_target_and_none_twice() {
     let serving = serving(&[3, 2]);
     let mut random = random();
-    let mut plan = Plan::new(&serving, [(0, 50), (1, 50)].into_iter());
+    let mut plan = plan_of(&serving, [(0, 50), (1, 50)].into_iter());
     let order: Vec<_> = (0..5)
         .map(|_| next(&mut plan, &mut random).unwrap())
         .collect();
@@ -111,7 +123,7 @@ fn an_ejected_endpoint_comes_after_the_healthy_ones_of_every_target() {
     eject(&serving, 0, 0);
     for seed in 0..50 {
         let mut random = SmallRng::seed_from_u64(seed);
-        let mut plan = Plan::new(&serving, [(0, 50), (1, 50)].into_iter());
+        let mut plan = plan_of(&serving, [(0, 50), (1, 50)].into_iter());
         let order: Vec<_> = (0..3)
             .map(|_| next(&mut plan, &mut random).unwrap())
             .collect();
@@ -126,7 +138,7 @@ fn a_target_with_no_usable_endpoint_is_skipped_for_the_others() {
     let targets = [(0, 50), (1, 50), (2, 50), (3, 0)];
     let mut random = random();
     for _ in 0..100 {
-        let mut plan = Plan::new(&serving, targets.into_iter());
+        let mut plan = plan_of(&serving, targets.into_iter());
         assert_eq!(plan.skipped(NOW).collect::<Vec<_>>(), [0, 2]);
         assert_eq!(next(&mut plan, &mut random), Some((1, 0)));
     }
@@ -140,15 +152,15 @@ fn one_request_takes_the_probe_and_only_when_it_is_really_sent() {
     let mut random = random();
     let targets = [(0, 1)];
     for _ in 0..3 {
-        let mut plan = Plan::new(&serving, targets.into_iter());
-        let choice = plan.peek(&LeastRequest, &RequestView::default(), later, &mut random);
+        let mut plan = plan_of(&serving, targets.into_iter());
+        let choice = plan.peek(later, &mut random);
         assert!(!choice.unwrap().healthy);
         assert_eq!(plan.skipped(later).count(), 0, "looking takes nothing");
     }
-    let mut plan = Plan::new(&serving, targets.into_iter());
-    let choice = plan.peek(&LeastRequest, &RequestView::default(), later, &mut random);
+    let mut plan = plan_of(&serving, targets.into_iter());
+    let choice = plan.peek(later, &mut random);
     plan.take(choice.unwrap(), later);
-    let other = Plan::new(&serving, targets.into_iter());
+    let other = plan_of(&serving, targets.into_iter());
     assert_eq!(other.skipped(later).collect::<Vec<_>>(), [0], "taken");
 }
 
@@ -157,7 +169,7 @@ fn what_a_filter_removed_is_never_tried_and_its_score_moves_the_rest() {
     let serving = serving(&[3]);
     let mut random = random();
     for _ in 0..20 {
-        let mut plan = Plan::new(&serving, [(0, 1)].into_iter());
+        let mut plan = plan_of(&serving, [(0, 1)].into_iter());
         let mut candidates = plan.candidates();
         candidates.remove(1, "test").unwrap();
         candidates.add_score(0, 1000.0).unwrap();
@@ -167,7 +179,7 @@ fn what_a_filter_removed_is_never_tried_and_its_score_moves_the_rest() {
         assert_eq!(order[1], Some((0, 0)));
         assert!(!order.contains(&Some((0, 1))), "{order:?}");
     }
-    let mut plan = Plan::new(&serving, [(0, 1)].into_iter());
+    let mut plan = plan_of(&serving, [(0, 1)].into_iter());
     let mut candidates = plan.candidates();
     for member in 0..3 {
         candidates.remove(member, "test").unwrap();
@@ -181,7 +193,7 @@ fn a_pinned_target_goes_first_whatever_its_weight() {
     let serving = serving(&[1, 1, 1]);
     let mut random = random();
     for pinned in 0..3 {
-        let mut plan = Plan::new(&serving, [(0, 98), (1, 2), (2, 0)].into_iter());
+        let mut plan = plan_of(&serving, [(0, 98), (1, 2), (2, 0)].into_iter());
         let mut candidates = plan.candidates();
         candidates.choose_target(pinned, "test").unwrap();
         plan.apply(candidates);
@@ -201,7 +213,7 @@ fn the_busier_endpoint_comes_second() {
         .reserve(Work::default());
     let mut random = random();
     for _ in 0..20 {
-        let mut plan = Plan::new(&serving, [(0, 1)].into_iter());
+        let mut plan = plan_of(&serving, [(0, 1)].into_iter());
         assert_eq!(next(&mut plan, &mut random), Some((0, 1)));
     }
 }
@@ -210,8 +222,8 @@ fn the_busier_endpoint_comes_second() {
 fn explaining_changes_nothing_and_names_reasons() {
     let serving = serving(&[3]);
     eject(&serving, 0, 1);
-    let plan = {
-        let mut plan = Plan::new(&serving, [(0, 1)].into_iter());
+    let mut plan = {
+        let mut plan = plan_of(&serving, [(0, 1)].into_iter());
         let mut candidates = plan.candidates();
         candidates.remove(2, "not in this region").unwrap();
         plan.apply(candidates);
@@ -220,7 +232,7 @@ fn explaining_changes_nothing_and_names_reasons() {
     for later in [0, 600] {
         let now = NOW + Duration::from_millis(later);
         for _ in 0..3 {
-            let rows = plan.explain(&LeastRequest, &RequestView::default(), now, &mut random());
+            let rows = plan.explain(now, &mut random());
             assert_eq!(rows.len(), 3);
             assert_eq!((rows[0].rank.is_some(), rows[0].in_flight), (true, 0));
             assert_eq!(
@@ -239,10 +251,10 @@ fn explaining_changes_nothing_and_names_reasons() {
 fn without_targets_or_endpoints_there_is_no_choice() {
     let serving = serving(&[0]);
     let mut random = random();
-    let mut empty = Plan::new(&serving, std::iter::empty());
+    let mut empty = plan_of(&serving, std::iter::empty());
     assert!(empty.is_empty());
     assert_eq!(next(&mut empty, &mut random), None);
-    let mut without_endpoints = Plan::new(&serving, [(0, 1)].into_iter());
+    let mut without_endpoints = plan_of(&serving, [(0, 1)].into_iter());
     assert!(!without_endpoints.is_empty());
     assert_eq!(next(&mut without_endpoints, &mut random), None);
 }
