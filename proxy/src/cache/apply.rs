@@ -27,7 +27,9 @@ impl Index {
                 group,
             } => {
                 for batch in hashes.chunks(BATCH) {
-                    self.locked(|pool| pool.remove(slot.number(), batch, *medium, *group));
+                    self.on(slot, |holding, books| {
+                        holding.remove(books, batch, *medium, *group)
+                    });
                 }
             }
             KvEvent::Cleared => self.clear(slot),
@@ -36,18 +38,18 @@ impl Index {
 
     fn stored(&self, slot: Slot, run: &Stored) {
         if run.partial_attention {
-            self.locked(|pool| pool.counters.partial += 1);
+            self.on(slot, |_, books| books.counters.partial += 1);
         } else if run.tokens.is_empty() && !run.hashes.is_empty() {
             let place = Place::new(run.medium, run.group);
             for batch in run.hashes.chunks(BATCH) {
-                self.locked(|pool| pool.promote(slot.number(), batch, place));
+                self.on(slot, |holding, books| holding.promote(books, batch, place));
             }
         } else if !fits(run) {
-            self.locked(|pool| pool.counters.malformed += 1);
+            self.on(slot, |_, books| books.counters.malformed += 1);
         } else if let Some(start) = self.start(slot, run) {
             self.stored_from(slot, run, start);
         } else {
-            self.locked(|pool| pool.counters.orphaned += 1);
+            self.on(slot, |_, books| books.counters.orphaned += 1);
         }
     }
 
@@ -57,7 +59,7 @@ impl Index {
             let seed = chain::token_seed(run.lora.as_deref());
             return Some(chain::token_root(seed, run.block_size));
         };
-        let (own, size) = self.locked(|pool| pool.own(slot.number(), parent))?;
+        let (own, size) = self.on(slot, |holding, _| holding.own(parent))??;
         (size == run.block_size).then_some(own)
     }
 
@@ -75,12 +77,12 @@ impl Index {
             own.clear();
             own.extend(blocks.by_ref().take(hashes.len()));
             let pairs = hashes.iter().copied().zip(own.iter().copied());
-            let taken = self.locked(|pool| {
-                let taken = pool.store(slot.number(), pairs, size, place);
-                pool.counters.malformed += u64::from(!taken);
+            let taken = self.on(slot, |holding, books| {
+                let taken = holding.store(books, pairs, size, place);
+                books.counters.malformed += u64::from(!taken);
                 taken
             });
-            if !taken {
+            if taken != Some(true) {
                 return;
             }
         }

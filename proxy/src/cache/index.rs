@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::budget::{Holder, IndexBudget};
 use super::chain::Chain;
-use super::pool::{BATCH, IndexCounters, Pool, SHED};
+use super::holding::{Books, Holding, IndexCounters};
+use super::pool::{BATCH, Pool, SHED};
 use super::prefix;
 use super::recency::Use;
 use super::table::{self, Tables};
@@ -91,7 +92,7 @@ impl Index {
     pub fn new(budget: Arc<IndexBudget>) -> Self {
         let pool = Pool::new();
         let shared = Arc::new(Shared {
-            tables: pool.tables.reader(),
+            tables: pool.books.tables.reader(),
             pages: AtomicUsize::new(1),
             pool: Mutex::new(pool),
             budget,
@@ -149,23 +150,20 @@ impl Index {
     pub fn withdrawn(&self, slot: Slot, chain: &Chain) {
         for batch in chain.hashes().rchunks(BATCH) {
             let hashes = batch.iter().rev().copied();
-            self.shared
-                .locked(|pool| pool.withdraw(slot.number(), hashes));
+            self.on(slot, |holding, books| holding.withdraw(books, hashes));
         }
     }
 
     /// What the engine's KV cache holds, in units of the chains (tokens or bytes); no bound at first. Predictions
     /// beyond it go, least recently used first. Reported blocks are the engine's own affair.
     pub fn set_capacity(&self, slot: Slot, units: u64) {
-        let slot = slot.number();
-        self.shared.locked(|pool| pool.set_capacity(slot, units));
-        while self.shared.locked(|pool| pool.trim(slot)) {}
+        self.on(slot, |holding, _| holding.set_capacity(units));
+        self.trim(slot);
     }
 
     /// Whether this slot's events are live. If they are, predictions expire 5 s after their last use.
     pub fn set_reported(&self, slot: Slot, live: bool) {
-        self.shared
-            .locked(|pool| pool.set_live(slot.number(), live));
+        self.on(slot, |holding, _| holding.set_live(live));
     }
 
     /// The engine was restarted, or dropped its whole cache: forgets what the slot held until now.
@@ -178,15 +176,16 @@ impl Index {
     pub fn expire(&self) {
         let now = self.now();
         for slot in 0..self.shared.locked(|pool| pool.slots()) {
-            while self.shared.locked(|pool| pool.expire(slot, now)) {}
+            let expire =
+                |pool: &mut Pool| pool.with(slot, |holding, books| holding.expire(books, now));
+            while self.shared.locked(expire) == Some(true) {}
         }
     }
 
     /// Tokens per block in the slot's events, as last reported.
     #[must_use]
     pub fn reported_block(&self, slot: Slot) -> Option<u32> {
-        self.shared
-            .locked(|pool| pool.slot(slot.number())?.reported_block)
+        self.on(slot, |holding, _| holding.reported_block())?
     }
 
     /// Size and history, for metrics.
@@ -196,11 +195,11 @@ impl Index {
             let (predicted, reported) = pool.pairs();
             IndexStats {
                 slots: pool.attached(),
-                blocks: pool.tables.alive(),
+                blocks: pool.books.tables.alive(),
                 predicted,
                 reported,
                 bytes: pool.bytes(),
-                counters: pool.counters,
+                counters: pool.books.counters,
             }
         })
     }
@@ -209,51 +208,62 @@ impl Index {
     /// them: for use at shutdown.
     #[must_use]
     pub fn export(&self, slot: Slot, at_most: usize) -> Vec<(u64, u32)> {
-        self.shared
-            .locked(|pool| pool.confirmed(slot.number(), at_most))
+        let blocks = self.on(slot, |holding, _| holding.confirmed(at_most));
+        blocks.unwrap_or_default()
     }
 
     /// Takes over what [`Self::export`] gave, behind everything that the slot holds already and within its capacity.
     pub fn import(&self, slot: Slot, blocks: &[(u64, u32)]) {
         let now = self.now();
         for batch in blocks.chunks(BATCH) {
-            self.shared
-                .locked(|pool| pool.append(slot.number(), batch, now));
+            self.on(slot, |holding, books| holding.append(books, batch, now));
         }
     }
 
-    pub(super) fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         self.shared.budget.now()
     }
 
-    /// Runs a piece of work of at most [`BATCH`] blocks under the lock.
-    pub(super) fn locked<T>(&self, work: impl FnOnce(&mut Pool) -> T) -> T {
-        self.shared.locked(work)
+    /// Works on a slot under the lock, on at most [`BATCH`] blocks; `None` if the slot is not attached.
+    pub(super) fn on<T>(
+        &self,
+        slot: Slot,
+        work: impl FnOnce(&mut Holding, &mut Books) -> T,
+    ) -> Option<T> {
+        self.shared.locked(|pool| pool.with(slot.number(), work))
     }
 
     fn place(&self, slot: Slot, chain: &Chain, purpose: Use) {
-        let (slot, now) = (slot.number(), self.now());
+        let now = self.now();
         let mut previous = None;
         for from in (0..chain.blocks()).step_by(BATCH) {
-            let placed = self.shared.locked(|pool| {
-                pool.expire(slot, now);
-                let placed = pool.place(slot, chain, from, previous, purpose, now);
-                pool.trim(slot);
+            let placed = self.on(slot, |holding, books| {
+                holding.expire(books, now);
+                let placed = holding.place(books, chain, (from, previous), purpose, now);
+                holding.trim(books);
                 placed
             });
-            let Some(last) = placed else { break };
+            let Some(Some(last)) = placed else { break };
             previous = last;
         }
-        while self.shared.locked(|pool| pool.trim(slot)) {}
+        self.trim(slot);
     }
 
+    fn trim(&self, slot: Slot) {
+        while self.on(slot, Holding::trim) == Some(true) {}
+    }
+
+    /// Forgets what the slot holds now, even if it is leaving; not what it gets meanwhile.
     fn forget_held(&self, slot: Slot) {
         let slot = slot.number();
-        let (mut predicted, mut reported) = self.shared.locked(|pool| pool.held(slot));
+        let held = |pool: &mut Pool| pool.with_any(slot, |holding, _| holding.held());
+        let (mut predicted, mut reported) = self.shared.locked(held).unwrap_or_default();
         while predicted + reported > 0 {
-            let (now, too) = (predicted.min(SHED), reported.min(SHED));
-            self.shared.locked(|pool| pool.forget(slot, now, too));
-            predicted -= now;
+            let (some, too) = (predicted.min(SHED), reported.min(SHED));
+            self.shared.locked(|pool| {
+                pool.with_any(slot, |holding, books| holding.forget(books, some, too))
+            });
+            predicted -= some;
             reported -= too;
         }
     }

@@ -91,10 +91,11 @@ pub(super) struct Change {
     pub(super) credited: bool,
 }
 
-/// What a store changed: the block, and another one that the engine's name stood for before.
+/// What a store changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoreChange {
-    pub(super) now: Change,
+    pub(super) credited: bool,
+    /// Another block of ours that the engine's name stood for before, and that was credited.
     pub(super) displaced: Option<u64>,
 }
 
@@ -165,9 +166,8 @@ impl Reported {
         let entry = self.nodes.get_mut(index);
         entry.own = halves(own);
         entry.word = (entry.word & PRESENCE) | place.0 | FRESH | class;
-        let credited = entry.credited();
         Some(StoreChange {
-            now: Change { own, credited },
+            credited: entry.credited(),
             displaced,
         })
     }

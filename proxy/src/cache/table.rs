@@ -148,20 +148,14 @@ impl TablesWriter {
         self.shards.iter().map(|shard| shard.alive).sum()
     }
 
-    /// Predicted and reported holders.
-    pub(super) fn get(&self, key: u64) -> (u64, u64) {
+    /// A request uses a block: who is predicted and who is reported to hold it.
+    pub(super) fn use_of(&self, key: u64) -> (u64, u64) {
         let found = self.shards[shard(key)].table.find(key);
         found.map_or((0, 0), |entry| {
+            entry.key.store(key | USED, Ordering::Release);
             let predicted = entry.predicted.load(Ordering::Relaxed);
             (predicted, entry.reported.load(Ordering::Relaxed))
         })
-    }
-
-    /// Notes that a request used a block, if anyone holds it.
-    pub(super) fn mark_used(&self, key: u64) {
-        if let Some(entry) = self.shards[shard(key)].table.find(key) {
-            entry.key.store(key | USED, Ordering::Release);
-        }
     }
 
     /// Whether a block was used since this was last asked.
