@@ -1,14 +1,17 @@
-//! Live state of inference endpoints: what this gateway has in flight at each, and whether it answers.
+//! Live state of inference endpoints: what this gateway has in flight at each, whether it answers, how fast it is, and
+//! what it says of itself.
 //!
 //! An [`Endpoint`] outlives configuration changes: the [`Registry`] hands the same one to every snapshot that
 //! names its address. All counting is by guards, so that every way out of a request settles it.
 
 pub mod constants;
+pub mod fetch;
 mod health;
 pub mod learn;
 pub mod load;
 pub mod observe;
 pub mod output;
+pub mod scrape;
 pub mod sketch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,12 +19,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use sluice_config::snapshot;
+use sluice_crds::networking::InferenceEngine;
 
 pub use health::{Admission, Health};
 
 use self::constants::Constants;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
+use self::scrape::reported::ReportedState;
 use crate::cache::holdings::Holder;
 use crate::forward::link::Link;
 
@@ -36,8 +41,23 @@ pub struct Endpoint {
     pub health: Health,
     /// What this gateway has given it to do.
     pub load: Arc<LoadCounter>,
-    /// What its answers have told of its speed.
+    /// Which engine it is.
+    pub engine: InferenceEngine,
+    /// What requests have taught about its speed.
     pub stats: EndpointStats,
+    /// What it says of itself.
+    pub reported: ReportedState,
+}
+
+impl Endpoint {
+    /// The constants for costs: learned from requests, sizes as the engine reported them.
+    pub fn constants(&self) -> Constants {
+        let learned = self.stats.constants();
+        Constants {
+            kv_tokens: self.reported.kv_tokens().unwrap_or(learned.kv_tokens),
+            ..learned
+        }
+    }
 }
 
 /// Holds one request in a counter; dropping it settles the count.
@@ -59,7 +79,7 @@ impl Drop for InFlightGuard {
 }
 
 /// What makes two configured endpoints the same one.
-type Key = (String, bool, bool);
+type Key = (String, bool, bool, InferenceEngine);
 
 /// All endpoints that a snapshot or a running request still holds.
 #[derive(Debug, Default)]
@@ -93,7 +113,12 @@ impl Registry {
         server: &snapshot::ModelServer,
         configured: &snapshot::Endpoint,
     ) -> Arc<Endpoint> {
-        let key = (configured.address.clone(), server.tls, server.http2);
+        let key = (
+            configured.address.clone(),
+            server.tls,
+            server.http2,
+            server.engine,
+        );
         if let Some(known) = self.endpoints.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -108,7 +133,9 @@ impl Registry {
             ),
             health: Health::default(),
             load: Arc::default(),
-            stats: EndpointStats::new(start(&server.engine_speed)),
+            engine: server.engine,
+            stats: EndpointStats::new(start(server)),
+            reported: ReportedState::default(),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
@@ -122,8 +149,9 @@ impl Registry {
 }
 
 /// The constants that learning starts from.
-fn start(speed: &snapshot::EngineSpeed) -> Constants {
-    let default = Constants::DEFAULT;
+fn start(server: &snapshot::ModelServer) -> Constants {
+    let speed = &server.engine_speed;
+    let default = Constants::for_engine(server.engine);
     Constants {
         step_ms: speed.step_ms.unwrap_or(default.step_ms),
         token_ms: speed.token_ms.unwrap_or(default.token_ms),

@@ -56,7 +56,7 @@ pub struct Gateway {
     /// Random numbers.
     pub random: RandomSource,
     /// Connections to engines.
-    pub connector: Connector,
+    pub connector: Arc<Connector>,
     /// Bytes of bodies held.
     pub bodies: Arc<ByteBudget>,
     retries: RetryBudget,
@@ -91,7 +91,10 @@ impl Gateway {
     ) -> Self {
         let retry = &config.retry;
         Self {
-            connector: Connector::new(&config.upstream, config.timeouts.connect.into()),
+            connector: Arc::new(Connector::new(
+                &config.upstream,
+                config.timeouts.connect.into(),
+            )),
             bodies: ByteBudget::new(config.limits.body_budget_bytes),
             retries: RetryBudget::new(
                 retry.budget_percent,

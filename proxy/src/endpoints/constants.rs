@@ -6,6 +6,8 @@
 //!
 //! for a step of N tokens, prefill chunks of c tokens at context k and decodes at context x.
 
+use sluice_crds::networking::InferenceEngine;
+
 /// Constants of one endpoint, in milliseconds and tokens.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +36,32 @@ impl Constants {
         batch_tokens: 8192.0,
         kv_tokens: 385_000.0,
     };
+
+    /// Where an engine's constants start. A guess within a factor of 20 will do: the rest is learned.
+    pub const fn for_engine(engine: InferenceEngine) -> Self {
+        match engine {
+            // A small model on a few cores, with llama.cpp's default batch.
+            InferenceEngine::LlamaCpp => Self {
+                step_ms: 25.0,
+                token_ms: 0.5,
+                context_ms: 0.001,
+                attention_ms: 0.000_02,
+                batch_tokens: 2048.0,
+                kv_tokens: 16_384.0,
+            },
+            // An 8B model on an Ascend 910B prefills 7.7k to 11.2k tokens per second.
+            InferenceEngine::MindIE => Self {
+                step_ms: 15.0,
+                token_ms: 0.1,
+                ..Self::DEFAULT
+            },
+            InferenceEngine::Vllm
+            | InferenceEngine::SgLang
+            | InferenceEngine::Tgi
+            | InferenceEngine::Triton
+            | InferenceEngine::TensorRtLlm => Self::DEFAULT,
+        }
+    }
 }
 
 impl Default for Constants {
