@@ -128,7 +128,7 @@ impl ServingStore {
     /// Makes `snapshot` the one that new requests see; running ones keep theirs.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        let pools = snapshot
+        let pools: Vec<Pool> = snapshot
             .servers
             .iter()
             .map(|server| self.pool(&mut carried, server))
@@ -140,6 +140,10 @@ impl ServingStore {
             .collect();
         let chain = Arc::clone(&self.chain);
         self.forget_old_series(&snapshot);
+        self.metrics.set_endpoints(pools.iter().flat_map(|pool| {
+            let members = pool.members.iter();
+            members.map(|member| (&pool.name, &member.endpoint))
+        }));
         drop(self.current.swap(Arc::new(Serving {
             snapshot,
             pools,

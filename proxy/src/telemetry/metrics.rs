@@ -13,14 +13,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
 use self::requests::RequestSeries;
 use self::servers::ServerSeries;
 use super::record::RequestRecord;
+use crate::endpoints::Endpoint;
 
 mod buckets;
 mod cache;
+mod endpoints;
 mod family;
 mod gen_ai;
 mod histogram;
@@ -66,6 +69,7 @@ pub struct Metrics {
     registry: Registry,
     requests: RequestSeries,
     servers: ServerSeries,
+    endpoints: EndpointSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
     active_requests: Gauge,
@@ -94,6 +98,7 @@ impl Metrics {
             requests: RequestSeries::register(&mut registry, max_handles),
             servers: ServerSeries::register(&mut registry, max_handles),
             registry: Registry::default(),
+            endpoints: EndpointSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
             active_requests: Gauge::default(),
@@ -153,6 +158,7 @@ impl Metrics {
             "Access log lines lost: queue full or output failing",
             self.access_log_dropped.clone(),
         );
+        sluice.register_collector(Box::new(self.endpoints.clone()));
     }
 
     /// OpenMetrics text of everything.
@@ -180,6 +186,15 @@ impl Metrics {
     /// Resolved metrics of a configured ModelServer (`namespace/name`).
     pub fn server(&self, server: &str) -> Arc<ServerMetrics> {
         self.servers.handles(server)
+    }
+
+    /// The endpoints whose state is shown from now on, each with its ModelServer (`namespace/name`); call it after a
+    /// configuration change.
+    pub fn set_endpoints<'a>(
+        &self,
+        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>,
+    ) {
+        self.endpoints.set(members);
     }
 
     /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].

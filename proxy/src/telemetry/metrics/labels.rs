@@ -89,6 +89,19 @@ pub(super) struct BuildLabels {
     pub(super) revision: Name,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct EndpointLabels {
+    pub(super) server: Name,
+    pub(super) endpoint: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct EndpointQuantileLabels {
+    pub(super) server: Name,
+    pub(super) endpoint: Name,
+    pub(super) quantile: &'static str,
+}
+
 /// Attributes of the OpenTelemetry GenAI conventions, dots as underscores.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(super) struct GenAiLabels {

@@ -301,3 +301,58 @@ fn a_configured_name_with_quotes_cannot_forge_a_label() {
         &[r#"sluice_filter_failures_total{filter="a\"b\\c\nd"} 1"#],
     );
 }
+
+#[test]
+fn endpoints_show_their_live_state_until_they_leave() {
+    use crate::endpoints::Registry;
+    use crate::endpoints::load::Work;
+
+    let server = sluice_config::snapshot::ModelServer {
+        namespace: "ns".into(),
+        name: "pool".into(),
+        model: None,
+        engine: sluice_crds::networking::InferenceEngine::Vllm,
+        tls: false,
+        http2: false,
+        policy: sluice_config::snapshot::TrafficPolicy::default(),
+        endpoints: vec![sluice_config::snapshot::Endpoint {
+            address: "a:1".into(),
+            host: "a".into(),
+            port: 1,
+            labels: std::collections::BTreeMap::new(),
+        }],
+    };
+    let members = Registry::default().members(&server);
+    let (name, endpoint) = (Arc::from("ns/pool"), &members[0].endpoint);
+    let metrics = metrics();
+    let none = metrics.encode();
+    assert!(!none.contains("sluice_endpoint_"), "{none}");
+    metrics.set_endpoints([(&name, endpoint), (&name, endpoint)].into_iter());
+    let now = std::time::Instant::now();
+    let work = Work {
+        prompt_tokens: 500,
+        cached_tokens: 100,
+    };
+    let _reservation = endpoint.load.reserve(work);
+    let mut observation = endpoint.stats.dispatched(endpoint.load.load(), work, now);
+    let first = now + Duration::from_millis(80);
+    endpoint
+        .stats
+        .first_token(&mut observation, endpoint.load.load(), first);
+    let text = metrics.encode();
+    assert_lines(
+        &text,
+        &[
+            "# TYPE sluice_endpoint_pending_tokens gauge",
+            r#"sluice_endpoint_pending_tokens{server="ns/pool",endpoint="a:1"} 400.0"#,
+            r#"sluice_endpoint_observations{server="ns/pool",endpoint="a:1"} 1.0"#,
+        ],
+    );
+    assert!(text.contains(r#"sluice_endpoint_time_to_first_token_milliseconds{server="ns/pool",endpoint="a:1",quantile="0.99"} 8"#));
+    assert!(
+        !text.contains("sluice_endpoint_reported_"),
+        "nothing is reported"
+    );
+    metrics.set_endpoints(std::iter::empty());
+    assert_eq!(samples(&metrics.encode()), samples(&none));
+}
