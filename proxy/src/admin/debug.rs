@@ -1,9 +1,11 @@
 //! `/debug/config` and `/debug/endpoints`: what is in force, and how it is doing.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use sluice_config::snapshot::{Route, Rule, Target};
 
-use crate::endpoints::Admission;
+use crate::endpoints::{Admission, Member};
 use crate::gateway::Gateway;
 use crate::serving::Serving;
 use crate::source::Source;
@@ -77,6 +79,34 @@ fn rule(serving: &Serving, rule: &Rule) -> Value {
     })
 }
 
+fn endpoint(member: &Member, now: Duration) -> Value {
+    let endpoint = &member.endpoint;
+    let load = endpoint.load.load();
+    let stats = endpoint.stats.view();
+    let reported = endpoint.reported.load(Instant::now());
+    json!({
+        "address": &*endpoint.address,
+        "labels": &*member.labels,
+        "inFlight": load.in_flight,
+        "pendingTokens": load.pending_tokens,
+        "contextTokens": load.context_tokens,
+        "idleConnections": endpoint.link.idle_connections(),
+        "health": match endpoint.health.admission(now) {
+            Admission::Healthy => "healthy",
+            Admission::Probe => "to be probed",
+            Admission::Ejected => "ejected",
+        },
+        "constants": endpoint.constants(),
+        "observations": stats.observations,
+        "confidence": stats.confidence,
+        "reported": {
+            "running": reported.running,
+            "waiting": reported.waiting,
+            "kvUsage": reported.kv_usage,
+        },
+    })
+}
+
 /// Live state of every endpoint and route.
 pub(super) fn endpoints(gateway: &Gateway) -> Value {
     let serving = gateway.serving.load();
@@ -88,19 +118,7 @@ pub(super) fn endpoints(gateway: &Gateway) -> Value {
             let endpoints: Vec<Value> = pool
                 .members
                 .iter()
-                .map(|member| {
-                    json!({
-                        "address": &*member.endpoint.address,
-                        "labels": &*member.labels,
-                        "inFlight": member.endpoint.load.load().in_flight,
-                        "idleConnections": member.endpoint.link.idle_connections(),
-                        "health": match member.endpoint.health.admission(now) {
-                            Admission::Healthy => "healthy",
-                            Admission::Probe => "to be probed",
-                            Admission::Ejected => "ejected",
-                        },
-                    })
-                })
+                .map(|member| endpoint(member, now))
                 .collect();
             json!({"server": &*pool.name, "endpoints": endpoints})
         })

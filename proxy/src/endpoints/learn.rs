@@ -58,9 +58,11 @@ const DRIFT: f64 = 1.2;
 pub struct Learner {
     /// What is not learned: batch and cache size.
     fixed: Constants,
+    /// Logarithms of the constants: at the start, and now.
     start: Vector,
-    /// Logarithms of the constants.
     mean: Vector,
+    /// The constants now.
+    values: Vector,
     covariance: Matrix,
     prior: Matrix,
     /// Moving mean of errors in standard deviations.
@@ -91,8 +93,9 @@ impl Learner {
         let prior = prior();
         Self {
             fixed: start,
-            start: start_values,
+            start: start_values.map(f64::ln),
             mean: start_values.map(f64::ln),
+            values: start_values,
             covariance: prior,
             prior,
             drift: 0.0,
@@ -103,17 +106,17 @@ impl Learner {
     /// The constants as known now.
     pub fn constants(&self) -> Constants {
         Constants {
-            step_ms: self.mean[STEP].exp(),
-            token_ms: self.mean[TOKEN].exp(),
-            context_ms: self.mean[CONTEXT].exp(),
-            attention_ms: self.mean[ATTENTION].exp(),
+            step_ms: self.values[STEP],
+            token_ms: self.values[TOKEN],
+            context_ms: self.values[CONTEXT],
+            attention_ms: self.values[ATTENTION],
             ..self.fixed
         }
     }
 
     /// What a request costs once besides its steps, in milliseconds.
     pub fn request_ms(&self) -> f64 {
-        self.mean[REQUEST].exp()
+        self.values[REQUEST]
     }
 
     /// Delays learned from.
@@ -160,7 +163,7 @@ impl Learner {
 
     fn model(&self) -> Model {
         Model {
-            constants: self.mean.map(f64::exp),
+            constants: self.values,
             batch_tokens: self.fixed.batch_tokens,
         }
     }
@@ -184,17 +187,18 @@ impl Learner {
             variance *= deviations.abs() / HUBER;
         }
         let gain = spread.map(|value| value / (uncertainty + variance));
-        for index in 0..COUNT {
-            let limit = BOUND.ln();
-            let start = self.start[index].ln();
-            let moved = self.mean[index] + gain[index] * error;
-            self.mean[index] = moved.clamp(start - limit, start + limit);
-            for other in 0..COUNT {
-                self.covariance[index][other] -= gain[index] * spread[other];
+        let limit = BOUND.ln();
+        for ((mean, start), gain) in self.mean.iter_mut().zip(self.start).zip(gain) {
+            *mean = (*mean + gain * error).clamp(start - limit, start + limit);
+        }
+        for (index, (row, gain)) in self.covariance.iter_mut().zip(gain).enumerate() {
+            for (value, spread) in row.iter_mut().zip(spread) {
+                *value -= gain * spread;
             }
             // Rounding must not make a variance negative.
-            self.covariance[index][index] = self.covariance[index][index].max(1e-9);
+            row[index] = row[index].max(1e-9);
         }
+        self.values = self.mean.map(f64::exp);
         self.drift = 0.9 * self.drift + 0.1 * deviations.clamp(-2.0 * HUBER, 2.0 * HUBER);
         self.observations += 1;
     }
@@ -216,16 +220,17 @@ impl Learner {
 /// One factor common to all constants of the engine, and one of each on its own. The cost of a request is not the
 /// engine's speed alone: it has only its own.
 fn prior() -> Matrix {
-    let mut prior = [[0.0; COUNT]; COUNT];
-    for row in 0..COUNT {
-        for column in 0..COUNT {
-            if row != REQUEST && column != REQUEST {
-                prior[row][column] = COMMON * COMMON;
-            }
-        }
-        prior[row][row] += OWN[row] * OWN[row];
-    }
-    prior
+    let entry = |row: usize, column: usize| {
+        let apart = row == REQUEST || column == REQUEST;
+        let common = if apart { 0.0 } else { COMMON * COMMON };
+        let own = if row == column {
+            OWN[row] * OWN[row]
+        } else {
+            0.0
+        };
+        common + own
+    };
+    std::array::from_fn(|row| std::array::from_fn(|column| entry(row, column)))
 }
 
 fn dot(one: &Vector, other: &Vector) -> f64 {

@@ -144,11 +144,11 @@ mod tests {
             |model: &Model, _, _, decoding: &Decoding| model.decoding(decoding),
         ] {
             let shares = delay(&MODEL, load, work, &decoding);
-            for index in 0..COUNT {
+            for (index, share) in shares.into_iter().enumerate() {
                 let mut more = MODEL;
                 more.constants[index] *= 1.0 + 1e-6;
                 let difference = total(delay(&more, load, work, &decoding)) - total(shares);
-                assert!((difference / 1e-6 - shares[index]).abs() < 1e-3 * total(shares));
+                assert!((difference / 1e-6 - share).abs() < 1e-3 * total(shares));
             }
         }
     }

@@ -48,6 +48,21 @@ fn two_hundred_requests_teach_an_unknown_engine() {
 }
 
 #[test]
+fn wrong_guesses_of_what_is_cached_do_little_harm() {
+    for load in [0.2, 0.5, 0.8] {
+        for seed in 0..5 {
+            let traffic = Traffic {
+                evicted: 0.15,
+                ..Traffic::mixed(load)
+            };
+            let [step, token, _] = learned(engine::A100, &traffic, seed);
+            assert!((0.8..1.25).contains(&step), "W x{step}");
+            assert!((0.8..1.4).contains(&token), "D x{token}");
+        }
+    }
+}
+
+#[test]
 fn costs_rank_engines_by_their_speed() {
     let fast = Engine::run(engine::H8B, &Traffic::mixed(0.5), 1).stats;
     let middle = Engine::run(engine::A100, &Traffic::mixed(0.5), 2).stats;
@@ -61,6 +76,7 @@ fn costs_rank_engines_by_their_speed() {
     assert!(decode(&fast) < decode(&middle) && decode(&middle) < decode(&slow));
 }
 
+/// Of an answer that comes whole, prefill is a small part, within the noise of the rest: D is learned roughly.
 #[test]
 fn answers_that_come_whole_teach_too() {
     let traffic = Traffic {
@@ -69,8 +85,8 @@ fn answers_that_come_whole_teach_too() {
     };
     for seed in 0..5 {
         let [step, token, _] = learned(engine::H8B.slower(4.0), &traffic, seed);
-        assert!((0.6..1.6).contains(&step), "W x{step}");
-        assert!((0.6..1.6).contains(&token), "D x{token}");
+        assert!((0.75..1.35).contains(&step), "W x{step}");
+        assert!((0.4..2.5).contains(&token), "D x{token}");
     }
 }
 

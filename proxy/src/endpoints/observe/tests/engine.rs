@@ -73,6 +73,8 @@ pub(super) struct Traffic {
     pub(super) streamed: bool,
     /// Share of measured times that are ten times too long.
     pub(super) outliers: f64,
+    /// Share of cached prompts that the engine has evicted, unknown to the gateway.
+    pub(super) evicted: f64,
 }
 
 impl Traffic {
@@ -83,13 +85,17 @@ impl Traffic {
             requests: 200,
             streamed: true,
             outliers: 0.05,
+            evicted: 0.0,
         }
     }
 }
 
 struct Request {
     arrives_ms: f64,
+    /// As the gateway reckons.
     work: Work,
+    /// Prompt tokens that the engine holds.
+    cached: u32,
     output: u32,
     prefilled: u32,
     generated: u32,
@@ -151,6 +157,7 @@ impl Engine {
                 } else {
                     0
                 };
+                let evicted = random.random_bool(traffic.evicted);
                 let hiccup = if random.random_bool(traffic.outliers) {
                     10.0
                 } else {
@@ -162,6 +169,7 @@ impl Engine {
                         prompt_tokens: prompt,
                         cached_tokens: cached,
                     },
+                    cached: if evicted { 0 } else { cached },
                     output: random.random_range(10..300),
                     prefilled: 0,
                     generated: 0,
@@ -206,12 +214,13 @@ impl Engine {
         let mut tokens = decoding as f64;
         let mut ready = 0;
         for request in &mut self.waiting {
-            let left = request.work.uncached().max(1) - request.prefilled;
+            let uncached = request.work.prompt_tokens - request.cached;
+            let left = uncached.max(1) - request.prefilled;
             let chunk = left.min(budget);
             if chunk == 0 {
                 break;
             }
-            let before = request.work.cached_tokens + request.prefilled;
+            let before = request.cached + request.prefilled;
             attended += f64::from(chunk) * (f64::from(before) + f64::from(chunk) / 2.0);
             request.prefilled += chunk;
             tokens += f64::from(chunk);
