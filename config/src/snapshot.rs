@@ -134,6 +134,36 @@ pub struct ModelServer {
     pub engine_speed: EngineSpeed,
 }
 
+impl ModelServer {
+    /// A pool of vLLM engines in the namespace `default`, at `host:port` each, with defaults for all else.
+    pub fn of(name: &str, addresses: &[&str]) -> Self {
+        let endpoint = |address: &&str| {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            Endpoint {
+                address: (*address).to_owned(),
+                host: host.to_owned(),
+                port: port.parse().unwrap_or(80),
+                labels: BTreeMap::new(),
+            }
+        };
+        Self {
+            namespace: "default".into(),
+            name: name.to_owned(),
+            model: None,
+            engine: InferenceEngine::Vllm,
+            tls: false,
+            http2: false,
+            policy: TrafficPolicy::default(),
+            endpoints: addresses.iter().map(endpoint).collect(),
+            scheduling: None,
+            tokenizer: None,
+            kv_events: KvEvents::default(),
+            engine_metrics: Some(EngineMetrics::default()),
+            engine_speed: EngineSpeed::default(),
+        }
+    }
+}
+
 /// Where a pool's engines publish KV events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KvEvents {

@@ -166,38 +166,12 @@ fn start(server: &snapshot::ModelServer) -> Constants {
 mod tests {
     use super::*;
 
-    fn server(addresses: &[&str]) -> snapshot::ModelServer {
-        snapshot::ModelServer {
-            namespace: "default".into(),
-            name: "s".into(),
-            model: None,
-            engine: sluice_crds::networking::InferenceEngine::Vllm,
-            tls: false,
-            http2: false,
-            policy: snapshot::TrafficPolicy::default(),
-            scheduling: None,
-            tokenizer: None,
-            kv_events: snapshot::KvEvents::Off,
-            engine_metrics: None,
-            engine_speed: snapshot::EngineSpeed::default(),
-            endpoints: addresses
-                .iter()
-                .map(|address| snapshot::Endpoint {
-                    address: (*address).to_owned(),
-                    host: "127.0.0.1".into(),
-                    port: 1,
-                    labels: BTreeMap::new(),
-                })
-                .collect(),
-        }
-    }
-
     #[test]
     fn an_endpoint_keeps_its_count_over_a_configuration_change() {
         let mut registry = Registry::default();
-        let before = registry.endpoints(&server(&["a:1", "b:1"]));
+        let before = registry.endpoints(&snapshot::ModelServer::of("s", &["a:1", "b:1"]));
         let guard = before[0].load.reserve(load::Work::default());
-        let after = registry.endpoints(&server(&["a:1"]));
+        let after = registry.endpoints(&snapshot::ModelServer::of("s", &["a:1"]));
         assert_eq!(after[0].load.load().in_flight, 1);
         drop(before);
         registry.sweep();

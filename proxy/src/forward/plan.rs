@@ -17,7 +17,7 @@ use crate::endpoints::Admission;
 use crate::endpoints::load::Work;
 use crate::filters::Candidates;
 use crate::route;
-use crate::schedule::{CandidateView, Ranked, RequestView, filter};
+use crate::schedule::{Adapter, CandidateView, Ranked, RequestView, filter};
 use crate::serving::{Pool, Serving};
 
 mod explain;
@@ -306,10 +306,15 @@ impl<'a> Plan<'a> {
                 penalty_ms: filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
                 cached_tokens: state.holder.cached(&target.found),
                 load: endpoint.load.load(),
-                constants: endpoint.stats.constants(),
+                constants: endpoint.constants(),
+                reported: endpoint.reported.load(instant),
                 ttft_ms: endpoint.stats.ttft_ms(instant),
                 token_gap_ms: endpoint.stats.token_gap_ms(instant),
-                ..CandidateView::default()
+                adapter: match self.ask.lora {
+                    true => endpoint.reported.adapter(self.ask.model, instant),
+                    false => Adapter::Unknown,
+                },
+                max_model_len: endpoint.reported.max_model_len(instant),
             }
         };
         let members = self.pool(target).members.iter().enumerate();

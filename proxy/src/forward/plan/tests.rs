@@ -1,13 +1,12 @@
 //! Draws, exclusions and their order, over live endpoint state that the tests set.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rand::SeedableRng;
 use sluice_config::Snapshot;
 use sluice_config::scheduling::{PolicyParams, SchedulingParams};
-use sluice_config::snapshot::{Endpoint, EngineSpeed, KvEvents, ModelServer, TrafficPolicy};
+use sluice_config::snapshot::ModelServer;
 
 use super::*;
 use crate::cache::budget::IndexBudget;
@@ -26,27 +25,12 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
     let metrics = Arc::new(Metrics::new(build, SystemTime::UNIX_EPOCH));
     let chain = Chain::compile(&[], Arc::new(Registry::builtin())).unwrap();
     let store = ServingStore::new(chain, metrics, scheduling(), IndexBudget::new(1 << 20));
-    let server = |(server, members): (usize, &usize)| ModelServer {
-        namespace: "default".into(),
-        name: format!("s{server}"),
-        model: None,
-        engine: sluice_crds::networking::InferenceEngine::Vllm,
-        tls: false,
-        http2: false,
-        policy: TrafficPolicy::default(),
-        scheduling: None,
-        tokenizer: None,
-        kv_events: KvEvents::Off,
-        engine_metrics: None,
-        engine_speed: EngineSpeed::default(),
-        endpoints: (0..*members)
-            .map(|member| Endpoint {
-                address: format!("{server}-{member}:1"),
-                host: "127.0.0.1".into(),
-                port: 1,
-                labels: BTreeMap::new(),
-            })
-            .collect(),
+    let server = |(server, members): (usize, &usize)| {
+        let addresses: Vec<String> = (0..*members)
+            .map(|member| format!("{server}-{member}:1"))
+            .collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        ModelServer::of(&format!("s{server}"), &addresses)
     };
     store.install(Arc::new(Snapshot {
         servers: sizes.iter().enumerate().map(server).collect(),

@@ -307,23 +307,9 @@ fn endpoints_show_their_live_state_until_they_leave() {
     use crate::endpoints::Registry;
     use crate::endpoints::load::Work;
 
-    let server = sluice_config::snapshot::ModelServer {
-        namespace: "ns".into(),
-        name: "pool".into(),
-        model: None,
-        engine: sluice_crds::networking::InferenceEngine::Vllm,
-        tls: false,
-        http2: false,
-        policy: sluice_config::snapshot::TrafficPolicy::default(),
-        endpoints: vec![sluice_config::snapshot::Endpoint {
-            address: "a:1".into(),
-            host: "a".into(),
-            port: 1,
-            labels: std::collections::BTreeMap::new(),
-        }],
-    };
-    let members = Registry::default().members(&server);
-    let (name, endpoint) = (Arc::from("ns/pool"), &members[0].endpoint);
+    let server = sluice_config::snapshot::ModelServer::of("pool", &["a:1"]);
+    let endpoints = Registry::default().endpoints(&server);
+    let (name, endpoint) = (Arc::from("ns/pool"), &endpoints[0]);
     let metrics = metrics();
     let none = metrics.encode();
     assert!(!none.contains("sluice_endpoint_"), "{none}");

@@ -1,9 +1,7 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use sluice_config::bootstrap::UpstreamConfig;
 use sluice_config::snapshot;
-use sluice_crds::networking::InferenceEngine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -40,23 +38,8 @@ async fn engine() -> SocketAddr {
 }
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
-    let server = snapshot::ModelServer {
-        namespace: "default".into(),
-        name: "s".into(),
-        model: None,
-        engine: InferenceEngine::Vllm,
-        tls: false,
-        http2: false,
-        policy: snapshot::TrafficPolicy::default(),
-        endpoints: vec![snapshot::Endpoint {
-            address: address.to_string(),
-            host: "127.0.0.1".into(),
-            port: address.port(),
-            labels: BTreeMap::new(),
-        }],
-    };
-    let members = Registry::default().members(&server);
-    Arc::clone(&members[0].endpoint)
+    let server = snapshot::ModelServer::of("s", &[&address.to_string()]);
+    Registry::default().endpoints(&server).remove(0)
 }
 
 fn connector() -> Arc<Connector> {
