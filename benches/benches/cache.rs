@@ -31,9 +31,8 @@ const PROMPTS: [(&str, u32); 3] = [("4k", 4 << 10), ("32k", 32 << 10), ("128k", 
 type Figures = BTreeMap<String, f64>;
 
 fn tokens(id: u32, count: u32) -> Vec<u32> {
-    (0..count)
-        .map(|at| at.wrapping_mul(31) ^ (id << 20))
-        .collect()
+    let start = id.wrapping_mul(0x9E37_79B1);
+    (0..count).map(|at| start ^ at.wrapping_mul(31)).collect()
 }
 
 fn chain(id: u32, count: u32) -> Chain {
