@@ -128,7 +128,9 @@ impl CandidateView<'_> {
             ..
         } = self.constants;
         let context = self.load.context_tokens as f64;
-        let full_step = step_ms.hypot(token_ms * batch_tokens) + context_ms * context;
+        let work_ms = token_ms * batch_tokens;
+        // Not `hypot`: nothing overflows here, and this runs for every candidate of every request.
+        let full_step = (step_ms * step_ms + work_ms * work_ms).sqrt() + context_ms * context;
         self.load.pending_tokens as f64 * full_step / batch_tokens
     }
 }
