@@ -18,3 +18,4 @@ mod recency;
 mod reported;
 pub mod snapshot;
 mod table;
+pub mod wire;
