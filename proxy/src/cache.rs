@@ -17,5 +17,8 @@ pub mod prompt;
 mod recency;
 mod reported;
 pub mod snapshot;
+pub mod sources;
+pub mod subscribe;
 mod table;
 pub mod wire;
+mod zmtp;
