@@ -24,3 +24,4 @@ pub mod server;
 pub mod serving;
 pub mod source;
 pub mod telemetry;
+pub mod tokens;
