@@ -5,4 +5,7 @@
 //! not in time, is [`Outcome::Unavailable`] or [`Outcome::Late`] and the byte index answers instead. Nothing is
 //! downloaded, and nothing here asks an engine.
 
+pub mod encode;
+pub mod model;
+pub mod request;
 pub mod template;

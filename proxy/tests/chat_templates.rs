@@ -45,7 +45,9 @@ fn differences(folder: &Path) -> Vec<String> {
                 (Ok(text), Some(expected)) if text == expected => {}
                 (Err(_), None) => {}
                 (ours, theirs) => {
-                    differences.push(format!("{name}, {case_name}:\n  ours   {ours:?}\n  theirs {theirs:?}"));
+                    differences.push(format!(
+                        "{name}, {case_name}:\n  ours   {ours:?}\n  theirs {theirs:?}"
+                    ));
                 }
             }
         }
@@ -55,22 +57,36 @@ fn differences(folder: &Path) -> Vec<String> {
 
 #[test]
 fn published_templates_render_as_transformers_renders_them() {
-    let folder = std::env::var_os("SLUICE_TEMPLATES").map_or_else(|| PathBuf::from(FIXTURES), PathBuf::from);
+    let folder =
+        std::env::var_os("SLUICE_TEMPLATES").map_or_else(|| PathBuf::from(FIXTURES), PathBuf::from);
     let worker = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(move || differences(&folder))
         .unwrap();
     let differences = worker.join().unwrap();
-    assert!(differences.is_empty(), "{}\n{} differ", differences.join("\n"), differences.len());
+    assert!(
+        differences.is_empty(),
+        "{}\n{} differ",
+        differences.join("\n"),
+        differences.len()
+    );
 }
 
 #[test]
 fn content_formats_are_those_vllm_detects() {
     let format = |name: &str| {
         let source = std::fs::read_to_string(Path::new(FIXTURES).join(name)).unwrap();
-        ChatTemplate::compile(&source, fixed_day).unwrap().content_format()
+        ChatTemplate::compile(&source, fixed_day)
+            .unwrap()
+            .content_format()
     };
-    for name in ["qwen-2.5.jinja", "qwen-3.jinja", "mistral-nemo.jinja", "smollm-2.jinja", "deepseek-v3.1.jinja"] {
+    for name in [
+        "qwen-2.5.jinja",
+        "qwen-3.jinja",
+        "mistral-nemo.jinja",
+        "smollm-2.jinja",
+        "deepseek-v3.1.jinja",
+    ] {
         assert_eq!(format(name), ContentFormat::Text, "{name}");
     }
 }

@@ -48,7 +48,9 @@ pub enum TemplateError {
     #[error("chat template has {0} bytes, more than the {MAX_SOURCE_BYTES} allowed")]
     SourceTooLarge(usize),
     /// The source does not compile.
-    #[error("chat template does not compile, it may use a Jinja feature that is not supported: {0}")]
+    #[error(
+        "chat template does not compile, it may use a Jinja feature that is not supported: {0}"
+    )]
     Syntax(String),
     /// The template called `raise_exception`: it refuses this conversation.
     #[error("chat template refuses the conversation by raise_exception")]
@@ -84,7 +86,10 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, generation::without_generation_tags(source))
             .map_err(|error| TemplateError::Syntax(error.to_string()))?;
-        Ok(Self { environment, content_format: content::content_format(source) })
+        Ok(Self {
+            environment,
+            content_format: content::content_format(source),
+        })
     }
 
     /// Whether messages are to carry their content as text or as parts.
@@ -97,13 +102,20 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// When the template raises, fails, or exceeds its limits.
-    pub fn render(&self, context: &serde_json::Map<String, serde_json::Value>) -> Result<String, TemplateError> {
+    pub fn render(
+        &self,
+        context: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<String, TemplateError> {
         let template = self
             .environment
             .get_template(NAME)
             .expect("compile added the template under this name");
         let mut text = Bounded(Vec::new());
-        let context = Value::from_pairs(context.iter().map(|(key, value)| (key.as_str(), from_json(value))));
+        let context = Value::from_pairs(
+            context
+                .iter()
+                .map(|(key, value)| (key.as_str(), from_json(value))),
+        );
         template
             .render_captured_to(context, &mut text)
             .map_err(|error| failure(&error))?;
@@ -118,8 +130,10 @@ impl ChatTemplate {
         &self,
         mut context: serde_json::Map<String, serde_json::Value>,
     ) -> Result<String, TemplateError> {
-        let message = continuation::tag_final_message(&mut context).ok_or(TemplateError::NotContinued)?;
-        continuation::cut_at_tag(self.render(&context)?, &message).ok_or(TemplateError::NotContinued)
+        let message =
+            continuation::tag_final_message(&mut context).ok_or(TemplateError::NotContinued)?;
+        continuation::cut_at_tag(self.render(&context)?, &message)
+            .ok_or(TemplateError::NotContinued)
     }
 }
 
@@ -143,17 +157,24 @@ fn dialect(now: fn() -> SystemTime) -> Environment<'static> {
     environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("dict", |pairs: Kwargs| -> Result<Value, Error> {
-        let values: Result<Vec<_>, Error> =
-            pairs.args().map(|key| Ok((key.to_owned(), pairs.get::<Value>(key)?))).collect();
+        let values: Result<Vec<_>, Error> = pairs
+            .args()
+            .map(|key| Ok((key.to_owned(), pairs.get::<Value>(key)?)))
+            .collect();
         Ok(Value::from_pairs(values?))
     });
-    environment.add_function("strftime_now", move |format: &str| clock::strftime(format, now()));
+    environment.add_function("strftime_now", move |format: &str| {
+        clock::strftime(format, now())
+    });
     environment
 }
 
 /// jinja2's `sequence`: whatever has a length and is read by `[]`, so texts and maps too.
 fn is_sequence(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    matches!(
+        value.kind(),
+        ValueKind::Seq | ValueKind::Map | ValueKind::String
+    )
 }
 
 /// jinja2's `iterable`: `None` is not, an undefined value is.
@@ -196,9 +217,10 @@ fn from_json(json: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => items.iter().map(from_json).collect(),
-        serde_json::Value::Object(map) => {
-            Value::from_pairs(map.iter().map(|(key, value)| (key.as_str(), from_json(value))))
-        }
+        serde_json::Value::Object(map) => Value::from_pairs(
+            map.iter()
+                .map(|(key, value)| (key.as_str(), from_json(value))),
+        ),
     }
 }
 

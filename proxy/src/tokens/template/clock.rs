@@ -5,10 +5,28 @@ use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// A moment taken apart, in the proleptic Gregorian calendar.
 struct Civil {
@@ -48,7 +66,11 @@ impl Civil {
             month: usize::try_from(month).unwrap_or(0),
             day: from_march - (153 * shifted_month + 2) / 5 + 1,
             weekday: usize::try_from((days + 4) % 7).unwrap_or(0),
-            day_of_year: if month < 2 { from_march - 306 } else { from_march + 59 + leap },
+            day_of_year: if month < 2 {
+                from_march - 306
+            } else {
+                from_march + 59 + leap
+            },
             hour: second_of_day / 3_600,
             minute: second_of_day / 60 % 60,
             second: second_of_day % 60,
@@ -73,7 +95,11 @@ pub(super) fn strftime(format: &str, moment: SystemTime) -> String {
                 let mut padded = String::new();
                 directive(&mut padded, chars.next(), &civil);
                 let bare = padded.trim_start_matches('0');
-                out.push_str(if bare.is_empty() && !padded.is_empty() { "0" } else { bare });
+                out.push_str(if bare.is_empty() && !padded.is_empty() {
+                    "0"
+                } else {
+                    bare
+                });
             }
             which => directive(&mut out, which, &civil),
         }
@@ -82,7 +108,11 @@ pub(super) fn strftime(format: &str, moment: SystemTime) -> String {
 }
 
 fn directive(out: &mut String, which: Option<char>, civil: &Civil) {
-    let hour12 = if civil.hour % 12 == 0 { 12 } else { civil.hour % 12 };
+    let hour12 = if civil.hour % 12 == 0 {
+        12
+    } else {
+        civil.hour % 12
+    };
     let month = civil.month + 1;
     let written = match which {
         Some('Y') => write!(out, "{:04}", civil.year),
@@ -103,7 +133,11 @@ fn directive(out: &mut String, which: Option<char>, civil: &Civil) {
         Some('f') => write!(out, "{:06}", civil.microsecond),
         Some('p') => write!(out, "{}", if civil.hour < 12 { "AM" } else { "PM" }),
         Some('F') => write!(out, "{:04}-{month:02}-{:02}", civil.year, civil.day),
-        Some('T') => write!(out, "{:02}:{:02}:{:02}", civil.hour, civil.minute, civil.second),
+        Some('T') => write!(
+            out,
+            "{:02}:{:02}:{:02}",
+            civil.hour, civil.minute, civil.second
+        ),
         // A naive datetime has no zone: Python prints nothing.
         Some('Z' | 'z') => Ok(()),
         Some('%') | None => write!(out, "%"),
@@ -127,8 +161,14 @@ mod tests {
         // 2024-07-26 15:04:09 UTC, a Friday.
         let moment = at(1_722_006_249);
         assert_eq!(strftime("%d %b %Y", moment), "26 Jul 2024");
-        assert_eq!(strftime("%A, %B %-d, %Y %I:%M:%S %p", moment), "Friday, July 26, 2024 03:04:09 PM");
-        assert_eq!(strftime("%Y-%m-%d|%F|%T|%j|%y|%a|100%%|%Q", moment), "2024-07-26|2024-07-26|15:04:09|208|24|Fri|100%|%Q");
+        assert_eq!(
+            strftime("%A, %B %-d, %Y %I:%M:%S %p", moment),
+            "Friday, July 26, 2024 03:04:09 PM"
+        );
+        assert_eq!(
+            strftime("%Y-%m-%d|%F|%T|%j|%y|%a|100%%|%Q", moment),
+            "2024-07-26|2024-07-26|15:04:09|208|24|Fri|100%|%Q"
+        );
     }
 
     #[test]

@@ -23,8 +23,14 @@ pub(super) fn content_format(source: &str) -> ContentFormat {
     for tag in tags(source) {
         let rest = source[tag.rest].trim();
         match &source[tag.name] {
-            "set" => sets.extend(rest.split_once('=').map(|(to, from)| (to.trim(), from.trim()))),
-            "for" => loops.extend(rest.split_once(" in ").map(|(to, over)| (to.trim(), over.trim()))),
+            "set" => sets.extend(
+                rest.split_once('=')
+                    .map(|(to, from)| (to.trim(), from.trim())),
+            ),
+            "for" => loops.extend(
+                rest.split_once(" in ")
+                    .map(|(to, over)| (to.trim(), over.trim())),
+            ),
             _ => {}
         }
     }
@@ -34,10 +40,16 @@ pub(super) fn content_format(source: &str) -> ContentFormat {
         .filter(|(_, over)| lists.iter().any(|list| is_access(over, list, None)))
         .map(|(to, _)| *to)
         .collect();
-    let parts = loops
-        .iter()
-        .any(|(_, over)| messages.iter().any(|message| is_access(over, message, Some("content"))));
-    if parts { ContentFormat::Parts } else { ContentFormat::Text }
+    let parts = loops.iter().any(|(_, over)| {
+        messages
+            .iter()
+            .any(|message| is_access(over, message, Some("content")))
+    });
+    if parts {
+        ContentFormat::Parts
+    } else {
+        ContentFormat::Text
+    }
 }
 
 /// `messages` and every variable set from it, from a filter of it or from a slice of it.

@@ -12,10 +12,15 @@ const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 pub(super) fn tag_final_message(context: &mut Map<String, Value>) -> Option<String> {
     let last = context.get_mut("messages")?.as_array_mut()?.last_mut()?;
     let text = match last.get_mut("content")? {
-        Value::Array(parts) => parts.iter_mut().rev().find_map(|part| part.get_mut("text"))?,
+        Value::Array(parts) => parts
+            .iter_mut()
+            .rev()
+            .find_map(|part| part.get_mut("text"))?,
         text => text,
     };
-    let Value::String(text) = text else { return None };
+    let Value::String(text) = text else {
+        return None;
+    };
     let before = text.clone();
     text.push_str(TAG);
     Some(before)

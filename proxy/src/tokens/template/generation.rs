@@ -28,9 +28,14 @@ mod tests {
     #[test]
     fn only_the_tag_is_renamed() {
         assert_eq!(
-            without_generation_tags("{%- generation -%}{{ 'generation {% generation %}' }}{% endgeneration +%}"),
+            without_generation_tags(
+                "{%- generation -%}{{ 'generation {% generation %}' }}{% endgeneration +%}"
+            ),
             "{%- with -%}{{ 'generation {% generation %}' }}{% endwith +%}"
         );
-        assert_eq!(without_generation_tags("{{ generation }}"), "{{ generation }}");
+        assert_eq!(
+            without_generation_tags("{{ generation }}"),
+            "{{ generation }}"
+        );
     }
 }

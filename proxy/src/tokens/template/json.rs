@@ -34,7 +34,10 @@ pub(super) fn tojson(
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(invalid("separators must be an item and a key separator")),
-        None => ((if indent.is_some() { "," } else { ", " }).to_owned(), ": ".to_owned()),
+        None => (
+            (if indent.is_some() { "," } else { ", " }).to_owned(),
+            ": ".to_owned(),
+        ),
     };
     let style = Style {
         ensure_ascii: ensure_ascii.unwrap_or(false),
@@ -43,7 +46,12 @@ pub(super) fn tojson(
         key,
         sort_keys: sort_keys.unwrap_or(false),
     };
-    let mut writer = Writer { out: String::new(), charged: 0, state, style };
+    let mut writer = Writer {
+        out: String::new(),
+        charged: 0,
+        state,
+        style,
+    };
     writer.value(&value, 0)?;
     Ok(Value::from(writer.out))
 }
@@ -75,7 +83,9 @@ impl Writer<'_, '_, '_> {
         self.charged = self.out.len();
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
-            ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Bool => self
+                .out
+                .push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => number(&mut self.out, value),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => self.list(value, depth)?,
@@ -108,7 +118,11 @@ impl Writer<'_, '_, '_> {
             match key.kind() {
                 ValueKind::String => self.string(key.as_str().unwrap_or_default()),
                 ValueKind::None => self.out.push_str("\"null\""),
-                ValueKind::Bool => self.out.push_str(if key.is_true() { "\"true\"" } else { "\"false\"" }),
+                ValueKind::Bool => self.out.push_str(if key.is_true() {
+                    "\"true\""
+                } else {
+                    "\"false\""
+                }),
                 ValueKind::Number => {
                     self.out.push('"');
                     number(&mut self.out, key);

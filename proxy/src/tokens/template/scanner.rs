@@ -99,7 +99,9 @@ fn tag_within(source: &str, inside: Range<usize>) -> Tag {
 fn after_raw(source: &str, from: usize) -> usize {
     let mut at = from;
     while let Some(open) = source[at..].find("{%").map(|found| at + found) {
-        let inside = source[open + 2..].trim_start_matches(['-', '+']).trim_start();
+        let inside = source[open + 2..]
+            .trim_start_matches(['-', '+'])
+            .trim_start();
         if inside.starts_with("endraw") {
             return open;
         }
@@ -113,7 +115,10 @@ mod tests {
     use super::*;
 
     fn names(source: &str) -> Vec<&str> {
-        tags(source).into_iter().map(|tag| &source[tag.name]).collect()
+        tags(source)
+            .into_iter()
+            .map(|tag| &source[tag.name])
+            .collect()
     }
 
     #[test]
@@ -124,7 +129,10 @@ mod tests {
 
     #[test]
     fn a_dict_before_the_closing_marks_does_not_close_early() {
-        assert_eq!(names("{{ {'a': {}} }}{% set a = {'b': {}} %}{% if a %}"), ["set", "if"]);
+        assert_eq!(
+            names("{{ {'a': {}} }}{% set a = {'b': {}} %}{% if a %}"),
+            ["set", "if"]
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ fn compile(source: &str) -> ChatTemplate {
 }
 
 fn render(source: &str, context: Value) -> Result<String, TemplateError> {
-    let Value::Object(context) = context else { panic!("a context is a map") };
+    let Value::Object(context) = context else {
+        panic!("a context is a map")
+    };
     compile(source).render(&context)
 }
 
@@ -27,7 +29,10 @@ fn tojson_writes_what_json_dumps_writes() {
         r#"{"z": [1, 2.0, 1e+16, null, true], "a": "<é'\"\\\n\u0001>", "e": [], "o": {}}"#
     );
     assert_eq!(
-        text("{{ value | tojson(ensure_ascii=true, separators=(',', ':'), sort_keys=true) }}", value),
+        text(
+            "{{ value | tojson(ensure_ascii=true, separators=(',', ':'), sort_keys=true) }}",
+            value
+        ),
         r#"{"a":"<\u00e9'\"\\\n\u0001>","e":[],"o":{},"z":[1,2.0,1e+16,null,true]}"#
     );
 }
@@ -43,15 +48,29 @@ fn tojson_indents_as_json_dumps() {
 
 #[test]
 fn an_exception_of_the_template_is_its_own_error() {
-    assert!(matches!(render("{{ raise_exception('no ' + 'way') }}", json!({})), Err(TemplateError::Raised)));
+    assert!(matches!(
+        render("{{ raise_exception('no ' + 'way') }}", json!({})),
+        Err(TemplateError::Raised)
+    ));
     let inner = "{% macro m() %}{{ raise_exception('x') }}{% endmacro %}{% for i in [1] %}{{ m() }}{% endfor %}";
-    assert!(matches!(render(inner, json!({})), Err(TemplateError::Raised)));
-    assert!(matches!(render("{{ a.b.c }}", json!({"a": {}})), Err(TemplateError::Failed(_))));
+    assert!(matches!(
+        render(inner, json!({})),
+        Err(TemplateError::Raised)
+    ));
+    assert!(matches!(
+        render("{{ a.b.c }}", json!({"a": {}})),
+        Err(TemplateError::Failed(_))
+    ));
 }
 
 /// Runs on the stack that a render is promised.
 fn on_render_stack(work: fn()) {
-    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work).unwrap().join().unwrap();
+    std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(work)
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[test]
@@ -74,7 +93,10 @@ fn an_endless_template_ends_with_an_error() {
 fn values_nested_as_deep_as_the_fuel_allows_do_not_exhaust_the_stack() {
     on_render_stack(|| {
         let source = "{% set ns = namespace(v=[1]) %}{% for a in range(9999) %}{% for b in range(9999) %}{% set ns.v = [ns.v] %}{% endfor %}{% endfor %}";
-        assert!(matches!(render(source, json!({})), Err(TemplateError::TooMuchWork)));
+        assert!(matches!(
+            render(source, json!({})),
+            Err(TemplateError::TooMuchWork)
+        ));
     });
 }
 
@@ -86,7 +108,10 @@ fn generation_blocks_render_their_content_with_their_trim_marks() {
 
 #[test]
 fn today_is_the_callers_clock_in_utc() {
-    assert_eq!(text("{{ strftime_now('%d %B %Y') }}", json!({})), "26 July 2024");
+    assert_eq!(
+        text("{{ strftime_now('%d %B %Y') }}", json!({})),
+        "26 July 2024"
+    );
 }
 
 #[test]
@@ -101,7 +126,10 @@ fn tests_on_values_are_those_of_jinja() {
     ] {
         assert_eq!(text(source, json!({"v": value})), expected);
     }
-    assert_eq!(text("{{ x is defined }} {{ x }}{{ none }}{{ true }}", json!({})), "False NoneTrue");
+    assert_eq!(
+        text("{{ x is defined }} {{ x }}{{ none }}{{ true }}", json!({})),
+        "False NoneTrue"
+    );
 }
 
 #[test]
@@ -115,7 +143,8 @@ fn python_methods_and_loop_controls_work() {
 fn source_that_is_no_template_is_refused_with_the_place() {
     let error = ChatTemplate::compile("{% for %}", SystemTime::now).unwrap_err();
     assert!(matches!(error, TemplateError::Syntax(_)), "{error}");
-    let error = ChatTemplate::compile(&"x".repeat(MAX_SOURCE_BYTES + 1), SystemTime::now).unwrap_err();
+    let error =
+        ChatTemplate::compile(&"x".repeat(MAX_SOURCE_BYTES + 1), SystemTime::now).unwrap_err();
     assert!(matches!(error, TemplateError::SourceTooLarge(_)), "{error}");
 }
 
@@ -123,5 +152,8 @@ fn source_that_is_no_template_is_refused_with_the_place() {
 fn output_beyond_the_limit_is_refused() {
     let context = Map::from_iter([("x".to_owned(), json!("y".repeat(MAX_OUTPUT_BYTES / 2 + 1)))]);
     assert!(compile("{{ x }}").render(&context).is_ok());
-    assert!(matches!(compile("{{ x }}{{ x }}").render(&context), Err(TemplateError::TooMuchWork)));
+    assert!(matches!(
+        compile("{{ x }}{{ x }}").render(&context),
+        Err(TemplateError::TooMuchWork)
+    ));
 }
