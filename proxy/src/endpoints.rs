@@ -11,6 +11,7 @@ pub mod learn;
 pub mod load;
 pub mod observe;
 pub mod output;
+pub mod publishers;
 pub mod scrape;
 pub mod sketch;
 

@@ -11,6 +11,7 @@ mod request;
 mod respond;
 mod session;
 mod surface;
+mod tokenize;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;
 use sluice_config::Bootstrap;
+use sluice_config::bootstrap::TokenizersConfig;
 
 use crate::drain::Drain;
 use crate::endpoints::output::OutputLengths;
@@ -33,6 +35,7 @@ use crate::http::{RequestHead, hygiene, identity};
 use crate::limits::ByteBudget;
 use crate::serving::ServingStore;
 use crate::telemetry::{AccessLog, Metrics};
+use crate::tokens::{TokenPool, TokenPoolParams};
 use request::Request;
 use surface::Api;
 
@@ -47,6 +50,8 @@ pub struct Gateway {
     pub serving: ServingStore,
     /// How long models' answers are.
     pub outputs: OutputLengths,
+    /// Threads that tokenise; `None` if the system gave none.
+    pub tokens: Option<Arc<TokenPool>>,
     /// Series.
     pub metrics: Arc<Metrics>,
     /// One line per request.
@@ -102,6 +107,7 @@ impl Gateway {
                 retry.budget_window.into(),
             ),
             outputs: OutputLengths::default(),
+            tokens: token_pool(&config.tokenizers),
             random: Box::new(|| SmallRng::from_rng(&mut rand::rng())),
             origin: Instant::now(),
             config,
@@ -194,6 +200,22 @@ impl Gateway {
             first_byte: self.config.timeouts.first_byte.into(),
             origin: self.origin,
             metrics: &self.metrics,
+        }
+    }
+}
+
+fn token_pool(config: &TokenizersConfig) -> Option<Arc<TokenPool>> {
+    let params = TokenPoolParams {
+        threads: config.threads,
+        deadline: config.deadline.into(),
+        memo_bytes: config.memo_bytes,
+        ..TokenPoolParams::default()
+    };
+    match TokenPool::new(params) {
+        Ok(pool) => Some(Arc::new(pool)),
+        Err(error) => {
+            tracing::error!(%error, "no threads to tokenise: every pool is routed by bytes");
+            None
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and what is known of caches carry over.
 
 mod carried;
+mod tokenizers;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,7 @@ use sluice_config::scheduling::{SchedulingParams, SessionParams};
 use sluice_config::snapshot::{ModelServer, Route};
 
 use self::carried::Carried;
+pub use self::tokenizers::Loading;
 use crate::cache::budget::IndexBudget;
 use crate::cache::holdings::Holdings;
 use crate::endpoints::{InFlightGuard, Member};
@@ -45,6 +47,8 @@ pub struct Pool {
     pub session: SessionParams,
     /// What is known of their caches.
     pub holdings: Arc<Holdings>,
+    /// How its prompts become tokens, if it is configured.
+    pub tokenizer: Option<Arc<Loading>>,
     /// Endpoints in configured order.
     pub members: Vec<Member>,
     /// Its series.
@@ -187,6 +191,10 @@ impl ServingStore {
             members: carried.members(&name, &holdings, server),
             policy: carried.policy(&name, params),
             session: params.session.clone(),
+            tokenizer: server
+                .tokenizer
+                .as_deref()
+                .map(|path| carried.tokenizer(path)),
             holdings,
             metrics: self.metrics.server(&name),
             name,

@@ -49,6 +49,11 @@ impl Link {
         }
     }
 
+    /// Name or address of its host, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Idle connections kept now.
     pub fn idle_connections(&self) -> usize {
         self.lock().len()

@@ -216,6 +216,12 @@ impl<'a> Plan<'a> {
         (found, work)
     }
 
+    /// Its targets that take traffic, as server indexes.
+    pub fn servers(&self) -> impl Iterator<Item = usize> + '_ {
+        let taking = self.targets.iter().filter(|target| target.weight > 0);
+        taking.map(|target| target.server)
+    }
+
     /// The prompt's tokens by the pool's tokenizer, come in time.
     pub fn set_tokens(&mut self, server: usize, tokens: &Arc<[u32]>) {
         for target in self.targets.iter_mut().filter(|t| t.server == server) {

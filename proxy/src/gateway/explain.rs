@@ -9,6 +9,7 @@ use super::Gateway;
 use super::body::Body;
 use super::inference;
 use super::request::Request;
+use super::tokenize;
 use crate::http::RequestHead;
 
 /// Route, rule, targets and every endpoint with its place and reason, or why the request would be refused.
@@ -38,6 +39,7 @@ pub(super) async fn explain(gateway: &Gateway, head: RequestHead, bytes: Bytes) 
     match inference::plan(gateway, &mut request, &routed) {
         Err(halt) => answer["refused"] = json!(inference::halt_in_words(&halt)),
         Ok(mut plan) => {
+            tokenize::tokenize(gateway, &routed, request.head.uri.path(), &mut plan).await;
             let now = gateway.now();
             let rows = plan.explain(now, &mut request.random);
             if let Some(chosen) = plan.peek(now, &mut request.random) {

@@ -8,7 +8,7 @@ use sluice_config::snapshot::Target;
 
 use super::body::{self, Body, ReadError};
 use super::request::{Request, flow};
-use super::{Gateway, Halt, deliver, session, surface};
+use super::{Gateway, Halt, deliver, session, surface, tokenize};
 use crate::cache::prompt::Prompt;
 use crate::endpoints::InFlightGuard;
 use crate::error::RequestError;
@@ -187,6 +187,7 @@ async fn dispatch<D: Downstream>(
     ask_usage: bool,
 ) -> Result<(Box<Answer>, AttemptLog), Halt> {
     let mut plan = plan(gateway, request, routed)?;
+    tokenize::tokenize(gateway, routed, request.head.uri.path(), &mut plan).await;
     let Routed {
         serving,
         matched,

@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::RequestError;
 use crate::openai::scan::Key;
+use crate::tokens::ApiKind;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,18 @@ pub(super) fn classify(method: &Method, path: &str) -> Result<Api, RequestError>
             method: method.to_string(),
             allow,
         })
+    }
+}
+
+/// What kind of prompt the API of this path takes; `None` where prompts are not known as tokens.
+pub(super) fn token_kind(path: &str) -> Option<ApiKind> {
+    match path {
+        "/v1/chat/completions" => Some(ApiKind::Chat),
+        "/v1/completions" => Some(ApiKind::Completions),
+        "/v1/embeddings" => Some(ApiKind::Embeddings),
+        "/v1/responses" => Some(ApiKind::Responses),
+        "/v1/messages" => Some(ApiKind::Messages),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! known of caches. All is held weakly, so that it ends with the last generation or request that knows it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
@@ -13,10 +14,13 @@ use crate::cache::holdings::{Holder, Holdings};
 use crate::endpoints::{Member, Registry};
 use crate::schedule::{self, Policy};
 
+use super::tokenizers::{Loading, Tokenizers};
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Carried {
     endpoints: Registry,
+    tokenizers: Tokenizers,
     routes: HashMap<String, Weak<AtomicU32>>,
     /// By a pool's name.
     holdings: HashMap<Arc<str>, Weak<Holdings>>,
@@ -45,6 +49,11 @@ impl Carried {
         self.holdings
             .insert(Arc::clone(pool), Arc::downgrade(&holdings));
         holdings
+    }
+
+    /// The tokenizer at a path.
+    pub(super) fn tokenizer(&mut self, path: &Path) -> Arc<Loading> {
+        self.tokenizers.at(path)
     }
 
     /// The policy of a pool: the one it has, unless it is configured anew.
@@ -88,6 +97,7 @@ impl Carried {
     /// Forgets what nobody holds.
     pub(super) fn sweep(&mut self) {
         self.endpoints.sweep();
+        self.tokenizers.sweep();
         self.routes.retain(|_, route| route.strong_count() > 0);
         self.holdings.retain(|_, known| known.strong_count() > 0);
         self.holders.retain(|_, known| known.strong_count() > 0);

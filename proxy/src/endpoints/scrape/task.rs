@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use sluice_config::snapshot::EngineMetrics;
 use tokio::task::JoinHandle;
 
 use super::adapters::ModelList;
@@ -13,12 +14,21 @@ use super::metrics::{EngineReport, PageReader};
 use super::pacing;
 use crate::endpoints::Endpoint;
 use crate::endpoints::fetch::{self, FetchError};
+use crate::forward::link::Link;
 use crate::forward::upstream::Connector;
 
-const PATH: &str = "/metrics";
 /// For one page.
 const DEADLINE: Duration = Duration::from_secs(2);
 const MAX_MODELS_BYTES: usize = 4 << 20;
+
+/// An endpoint to ask.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The endpoint.
+    pub endpoint: &'a Arc<Endpoint>,
+    /// Where its metrics are.
+    pub metrics: &'a EngineMetrics,
+}
 
 /// The tasks of all endpoints. Dropping it ends them.
 pub struct Scrapers {
@@ -29,6 +39,7 @@ pub struct Scrapers {
 
 struct Scraper {
     _endpoint: Weak<Endpoint>,
+    metrics: EngineMetrics,
     task: JoinHandle<()>,
 }
 
@@ -47,16 +58,19 @@ impl Scrapers {
         }
     }
 
-    /// Makes the tasks those of `endpoints`: starts what is missing, ends what is too much. To be called within a
-    /// runtime, now and then.
-    pub fn follow<'a>(&mut self, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) {
+    /// Makes the tasks those of `endpoints`: starts what is missing or configured anew, ends what is too much. Of an
+    /// endpoint in several pools the first one's word counts. To be called within a runtime, now and then.
+    pub fn follow<'a>(&mut self, endpoints: impl Iterator<Item = Asked<'a>>) {
         let mut before = std::mem::take(&mut self.tasks);
-        for endpoint in endpoints {
-            let key = Arc::as_ptr(endpoint) as usize;
+        for asked in endpoints {
+            let key = Arc::as_ptr(asked.endpoint) as usize;
             if self.tasks.contains_key(&key) {
                 continue;
             }
-            let scraper = before.remove(&key).unwrap_or_else(|| self.start(endpoint));
+            let scraper = before
+                .remove(&key)
+                .filter(|scraper| scraper.metrics == *asked.metrics)
+                .unwrap_or_else(|| self.start(asked));
             self.tasks.insert(key, scraper);
         }
     }
@@ -66,18 +80,40 @@ impl Scrapers {
         self.tasks.len()
     }
 
-    fn start(&self, endpoint: &Arc<Endpoint>) -> Scraper {
-        let weak = Arc::downgrade(endpoint);
-        let scrape = scrape(Arc::clone(&self.connector), weak.clone());
+    fn start(&self, asked: Asked<'_>) -> Scraper {
+        let weak = Arc::downgrade(asked.endpoint);
+        let page = Page::of(asked);
+        let scrape = scrape(Arc::clone(&self.connector), weak.clone(), page);
         Scraper {
             _endpoint: weak,
+            metrics: asked.metrics.clone(),
             task: tokio::spawn(scrape),
         }
     }
 }
 
+/// Where an endpoint's metrics are.
+struct Page {
+    /// `None`: where it serves.
+    link: Option<Link>,
+    path: String,
+}
+
+impl Page {
+    fn of(asked: Asked<'_>) -> Self {
+        let link = |port| {
+            let host = asked.endpoint.link.host();
+            Link::new(host, port, &format!("{host}:{port}"), false, false)
+        };
+        Self {
+            link: asked.metrics.port.map(link),
+            path: asked.metrics.path.clone(),
+        }
+    }
+}
+
 /// Asks until the endpoint is gone.
-async fn scrape(connector: Arc<Connector>, endpoint: Weak<Endpoint>) {
+async fn scrape(connector: Arc<Connector>, endpoint: Weak<Endpoint>, page: Page) {
     let mut random = SmallRng::from_rng(&mut rand::rng());
     let mut progress = Progress::default();
     // Many endpoints that appear together are not all asked at once.
@@ -87,7 +123,7 @@ async fn scrape(connector: Arc<Connector>, endpoint: Weak<Endpoint>) {
             let Some(endpoint) = endpoint.upgrade() else {
                 return;
             };
-            ask(&connector, &endpoint, &mut progress, &mut random).await
+            ask(&connector, &endpoint, &page, &mut progress, &mut random).await
         };
         tokio::time::sleep(pause).await;
     }
@@ -105,10 +141,11 @@ struct Progress {
 async fn ask(
     connector: &Connector,
     endpoint: &Endpoint,
+    page: &Page,
     progress: &mut Progress,
     random: &mut SmallRng,
 ) -> Duration {
-    let asked = metrics(connector, endpoint).await;
+    let asked = metrics(connector, endpoint, page).await;
     progress.failures = match asked {
         Ok(_) => 0,
         Err(_) => progress.failures.saturating_add(1),
@@ -127,10 +164,15 @@ async fn ask(
     pause
 }
 
-async fn metrics(connector: &Connector, endpoint: &Endpoint) -> Result<EngineReport, FetchError> {
+async fn metrics(
+    connector: &Connector,
+    endpoint: &Endpoint,
+    page: &Page,
+) -> Result<EngineReport, FetchError> {
+    let link = page.link.as_ref().unwrap_or(&endpoint.link);
     let mut reader = PageReader::new(endpoint.engine);
     let push = |piece: &[u8]| reader.push(piece);
-    fetch::get_pieces(connector, &endpoint.link, PATH, DEADLINE, push).await?;
+    fetch::get_pieces(connector, link, &page.path, DEADLINE, push).await?;
     Ok(reader.finish())
 }
 

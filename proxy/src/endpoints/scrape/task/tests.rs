@@ -42,6 +42,13 @@ fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
     Registry::default().endpoints(&server).remove(0)
 }
 
+fn page() -> Page {
+    Page {
+        link: None,
+        path: "/metrics".into(),
+    }
+}
+
 fn connector() -> Arc<Connector> {
     let config = UpstreamConfig::default();
     Arc::new(Connector::new(&config, Duration::from_secs(5)))
@@ -52,7 +59,7 @@ async fn an_answer_is_kept_and_a_failure_changes_nothing() {
     let endpoint = endpoint(engine().await);
     let (connector, mut progress) = (connector(), Progress::default());
     let mut random = SmallRng::seed_from_u64(1);
-    let pause = ask(&connector, &endpoint, &mut progress, &mut random).await;
+    let pause = ask(&connector, &endpoint, &page(), &mut progress, &mut random).await;
     assert!(pause > 5 * pacing::BUSY, "nothing is in flight");
     let now = Instant::now();
     let reported = endpoint.reported.load(now);
@@ -75,7 +82,7 @@ async fn an_endpoint_that_is_not_there_is_asked_ever_more_rarely() {
     let mut random = SmallRng::seed_from_u64(1);
     let mut pauses = Vec::new();
     for _ in 0..3 {
-        pauses.push(ask(&connector, &endpoint, &mut progress, &mut random).await);
+        pauses.push(ask(&connector, &endpoint, &page(), &mut progress, &mut random).await);
     }
     assert!(pauses.is_sorted(), "{pauses:?}");
     assert_eq!((progress.failures, progress.works), (3, Some(false)));
@@ -87,10 +94,15 @@ async fn an_endpoint_that_is_not_there_is_asked_ever_more_rarely() {
 async fn tasks_come_and_go_with_the_pools() {
     let (one, other) = (endpoint(engine().await), endpoint(engine().await));
     let mut scrapers = Scrapers::new(connector());
-    scrapers.follow([&one, &other, &one].into_iter());
+    let metrics = EngineMetrics::default();
+    let asked = |endpoint| Asked {
+        endpoint,
+        metrics: &metrics,
+    };
+    scrapers.follow([&one, &other, &one].map(asked).into_iter());
     assert_eq!(scrapers.count(), 2);
     let kept = scrapers.tasks[&(Arc::as_ptr(&one) as usize)].task.id();
-    scrapers.follow([&one].into_iter());
+    scrapers.follow([&one].map(asked).into_iter());
     assert_eq!(scrapers.count(), 1);
     assert_eq!(
         scrapers.tasks[&(Arc::as_ptr(&one) as usize)].task.id(),

@@ -1,0 +1,40 @@
+//! A prompt's tokens for the pools it may go to, where they help and come in time.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::inference::Routed;
+use super::surface;
+use crate::forward::plan::Plan;
+use crate::serving::Pool;
+use crate::tokens::{ModelTokenizer, Outcome};
+
+/// Asks for the tokens of each pool whose engines' KV events are live, and waits no longer than the deadline for
+/// each. Without them the byte index answers; late ones are remembered for the session's next turn.
+pub(super) async fn tokenize(
+    gateway: &Gateway,
+    routed: &Routed<'_>,
+    path: &str,
+    plan: &mut Plan<'_>,
+) {
+    let (Some(tokens), Some(kind)) = (&gateway.tokens, surface::token_kind(path)) else {
+        return;
+    };
+    let servers: Vec<usize> = plan.servers().collect();
+    for server in servers {
+        let Some(tokenizer) = useful(&routed.serving.pools[server]) else {
+            continue;
+        };
+        let body = routed.body.bytes.clone();
+        if let Outcome::Tokens(ids) = tokens.tokenize(&tokenizer, kind, body).await {
+            plan.set_tokens(server, &ids);
+        }
+    }
+}
+
+/// The pool's tokenizer, if its tokens tell anything: someone's events are live, and there is a choice.
+fn useful(pool: &Pool) -> Option<Arc<ModelTokenizer>> {
+    let tokenizer = pool.tokenizer.as_ref()?.get()?;
+    let live = pool.members.iter().any(|member| member.holder.is_live());
+    (live && pool.members.len() > 1).then_some(tokenizer)
+}
