@@ -60,12 +60,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
+type Block = (u32, usize);
+type Places = HashSet<(Medium, Option<u32>)>;
+
 /// What one slot holds, by chain and block.
 #[derive(Default)]
 struct Naive {
     /// Requests in flight, and whether one was confirmed.
-    predicted: HashMap<(u32, usize), (u32, bool)>,
-    reported: HashMap<(u32, usize), HashSet<(Medium, Option<u32>)>>,
+    predicted: HashMap<Block, (u32, bool)>,
+    reported: HashMap<Block, Places>,
 }
 
 impl Naive {
@@ -118,18 +121,17 @@ impl Naive {
         &mut self,
         id: u32,
         to: usize,
-    ) -> impl Iterator<Item = (&(u32, usize), &mut (u32, bool))> {
+    ) -> impl Iterator<Item = (&Block, &mut (u32, bool))> {
         let all = self.predicted.iter_mut();
         all.filter(move |((of, block), _)| *of == id && *block < to)
     }
 
-    #[expect(clippy::type_complexity, reason = "what the map yields")]
     fn reported_of(
         &mut self,
         id: u32,
         from: usize,
         to: usize,
-    ) -> impl Iterator<Item = (&(u32, usize), &mut HashSet<(Medium, Option<u32>)>)> {
+    ) -> impl Iterator<Item = (&Block, &mut Places)> {
         let all = self.reported.iter_mut();
         all.filter(move |((of, block), _)| *of == id && (from..to).contains(block))
     }
