@@ -18,7 +18,7 @@
 //! Measured (`cargo bench --bench cache`, 2 shared cores): 33 bytes per (block, slot) with eight holders of each block
 //! (36 at the worst moment of growth), 63 (68) with one; resident memory agrees. A look-up over 64 slots takes 0.4, 2
 //! and 8 us at 4k, 32k and 128k tokens when all hold the prompt, 11 to 23 us when each holds another part of it;
-//! hashing 128 KB and looking it up 13 us. Events are taken at 0.75 million blocks a second beside 1,000 decisions a
+//! hashing 128 KB and looking it up 13 us. Events are taken at 0.54 million blocks a second beside 1,000 decisions a
 //! second, whose p99 does not change.
 //!
 //! Chooses nothing, and does not read the wire.
