@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
-use sluice_e2e::engine::{EngineOptions, EngineServer, FaultRule, Profile};
+use clap::{Args, Parser};
+use sluice_e2e::engine::{EngineOptions, EngineServer, FaultRule, KvOptions, Profile};
 
 /// An inference engine without a model: vLLM's API, an accelerator's timing, and faults on request.
 ///
@@ -54,9 +54,65 @@ struct Flags {
     /// A fixed time between a stream's events, in milliseconds, in place of the profile's pace.
     #[arg(long)]
     event_interval_ms: Option<f64>,
+    #[command(flatten)]
+    kv: KvFlags,
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+}
+
+/// KV events over ZeroMQ, as vLLM 0.32 publishes them. `GET /kv_event_sources` says where, with the real ports.
+/// `POST /sim/kv {"drop": SHARE, "silent": BOOL, "restart": true}` makes the publisher misbehave.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "KV events")]
+struct KvFlags {
+    /// Publish: tcp://HOST:PORT to bind (port 0 takes a free one, host * is every interface) or
+    /// connect:tcp://HOST:PORT to connect to a router.
+    #[arg(long, value_name = "ENDPOINT")]
+    kv_events: Option<String>,
+    /// Replay the last 10,000 batches on request, at tcp://HOST:PORT; port 0 takes a free one.
+    #[arg(long, value_name = "ENDPOINT", requires = "kv_events")]
+    kv_replay: Option<String>,
+    /// First frame of every message.
+    #[arg(long, default_value = "", requires = "kv_events")]
+    kv_topic: String,
+    /// Events as positional arrays, as engines of 2025 wrote them.
+    #[arg(long, requires = "kv_events")]
+    kv_positional: bool,
+    /// Hashes as 32 bytes, not as integers.
+    #[arg(long, requires = "kv_events")]
+    kv_hash_bytes: bool,
+    /// Engines with different seeds name the same tokens by different hashes.
+    #[arg(long, default_value_t = 0, requires = "kv_events")]
+    kv_hash_seed: u64,
+    /// Data-parallel rank in every batch.
+    #[arg(long, default_value_t = 0, requires = "kv_events")]
+    kv_rank: u32,
+    /// Share of the batches that are lost on their way, 0 to 1; they can be replayed.
+    #[arg(long, default_value_t = 0.0, requires = "kv_events")]
+    kv_drop: f64,
+}
+
+impl KvFlags {
+    fn options(self) -> anyhow::Result<Option<KvOptions>> {
+        let Some(endpoint) = self.kv_events else {
+            return Ok(None);
+        };
+        anyhow::ensure!(
+            (0.0..=1.0).contains(&self.kv_drop),
+            "--kv-drop must be from 0 to 1"
+        );
+        Ok(Some(KvOptions {
+            endpoint,
+            replay: self.kv_replay,
+            topic: self.kv_topic,
+            positional: self.kv_positional,
+            hash_bytes: self.kv_hash_bytes,
+            hash_seed: self.kv_hash_seed,
+            rank: self.kv_rank,
+            drop: self.kv_drop,
+        }))
+    }
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
@@ -94,6 +150,7 @@ impl Flags {
                 .transpose()
                 .context("--event-interval-ms must not be negative")?,
             threads: self.threads,
+            kv_events: self.kv.options()?,
             ..EngineOptions::default()
         })
     }

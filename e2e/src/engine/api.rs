@@ -8,6 +8,7 @@ mod error;
 mod job;
 mod messages;
 mod models;
+mod render;
 mod responses;
 mod sim;
 mod tokenize;
@@ -21,6 +22,7 @@ pub(crate) use error::ApiError;
 pub(crate) use job::{Delta, Job, Usage};
 
 use super::fault::Fault;
+use super::kv::KvHandle;
 use super::reply::{Incoming, Reply};
 use super::shared::Shared;
 
@@ -56,6 +58,14 @@ async fn route(shared: &Arc<Shared>, incoming: &Incoming, usage: bool) -> Result
         ("POST", "/v1/unload_lora_adapter") => models::unload_lora(shared, incoming),
         ("POST", "/tokenize") => tokenize::tokenize(shared, incoming),
         ("POST", "/detokenize") => tokenize::detokenize(incoming),
+        ("POST", "/v1/chat/completions/render") => render::chat(shared, incoming),
+        ("GET", "/kv_event_sources") => Ok(Reply::json(
+            200,
+            &shared
+                .kv
+                .as_ref()
+                .map_or_else(|| json!({}), KvHandle::sources),
+        )),
         ("GET", "/health" | "/ping") => Ok(Reply::full(200, "text/plain; charset=utf-8", "")),
         ("GET", "/version") => Ok(Reply::json(
             200,
@@ -71,12 +81,13 @@ async fn route(shared: &Arc<Shared>, incoming: &Incoming, usage: bool) -> Result
             &json!({"success": shared.driver.reset_prefix_cache()}),
         )),
         ("POST", "/sim/fault") => sim::fault(shared, incoming).await,
+        ("POST", "/sim/kv") => sim::kv(shared, incoming),
         ("GET", "/sim/requests") => Ok(sim::requests(shared)),
         (_, path) => Ok(no_route(path)),
     }
 }
 
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 20] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -91,7 +102,11 @@ const PATHS: [&str; 16] = [
     "/ping",
     "/version",
     "/metrics",
+    "/v1/chat/completions/render",
+    "/reset_prefix_cache",
+    "/kv_event_sources",
     "/sim/fault",
+    "/sim/kv",
     "/sim/requests",
 ];
 

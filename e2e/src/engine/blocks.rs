@@ -23,6 +23,8 @@ pub enum KvEvent {
         parent: Option<u64>,
         /// The block's tokens.
         tokens: Vec<u32>,
+        /// Salt of the sequence it was computed for.
+        salt: u64,
     },
     /// A block's content was given up.
     Removed {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::kv::KvCommand;
 use super::metrics::Latencies;
 use super::model::{Engine, Gauges, StepResult, SubmitError};
 use super::profile::Profile;
@@ -57,12 +58,22 @@ pub(crate) struct Driver {
     wake: Notify,
     started: Instant,
     speed: f64,
+    /// Where each step's cache events go, if anywhere.
+    events: Option<mpsc::UnboundedSender<KvCommand>>,
 }
 
 impl Driver {
-    pub(crate) fn new(profile: Profile, speed: f64) -> Arc<Self> {
+    pub(crate) fn new(
+        profile: Profile,
+        speed: f64,
+        events: Option<mpsc::UnboundedSender<KvCommand>>,
+    ) -> Arc<Self> {
+        let mut engine = Engine::new(profile);
+        if events.is_some() {
+            engine.record_events();
+        }
         let state = State {
-            engine: Engine::new(profile),
+            engine,
             subscribers: HashMap::new(),
             latencies: Latencies::default(),
         };
@@ -71,6 +82,7 @@ impl Driver {
             wake: Notify::new(),
             started: Instant::now(),
             speed: speed.max(1e-6),
+            events,
         })
     }
 
@@ -157,7 +169,7 @@ impl Driver {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut clock = Instant::now();
         loop {
-            let Some(result) = self.step(clock) else {
+            let Some(mut result) = self.step(clock) else {
                 self.wake.notified().await;
                 clock = Instant::now();
                 continue;
@@ -169,6 +181,7 @@ impl Driver {
             } else {
                 clock = clock.max(now.checked_sub(MAX_LAG).unwrap_or(now));
             }
+            self.publish(&mut result);
             self.deliver(&result);
             if result.duration.is_zero() {
                 clock = Instant::now();
@@ -183,6 +196,16 @@ impl Driver {
             .engine
             .has_work()
             .then(|| state.engine.step(self.model_time(clock)))
+    }
+
+    /// Before the tokens: who has seen an answer may count on its blocks being announced.
+    fn publish(&self, result: &mut StepResult) {
+        if let Some(events) = &self.events
+            && !result.events.is_empty()
+        {
+            // An error means that the engine is stopping.
+            let _ = events.send(KvCommand::Publish(std::mem::take(&mut result.events)));
+        }
     }
 
     fn deliver(&self, result: &StepResult) {

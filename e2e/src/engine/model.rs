@@ -377,6 +377,7 @@ impl Engine {
                     hash,
                     parent,
                     tokens,
+                    salt: sequence.request.salt,
                 });
             }
         }

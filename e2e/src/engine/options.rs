@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::fault::FaultRule;
+use super::kv::KvOptions;
 use super::profile::Profile;
 
 /// Settings of an [`EngineServer`](super::EngineServer).
@@ -33,6 +34,8 @@ pub struct EngineOptions {
     pub event_interval: Option<Duration>,
     /// Worker threads; with one, everything runs on a single thread.
     pub threads: usize,
+    /// Publishes KV events; costs nothing when it does not.
+    pub kv_events: Option<KvOptions>,
 }
 
 impl Default for EngineOptions {
@@ -50,6 +53,7 @@ impl Default for EngineOptions {
             tokens_per_event: 1,
             event_interval: None,
             threads: 1,
+            kv_events: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection;
 use super::counters::RequestCounts;
 use super::fault::{Fault, FaultRule};
+use super::kv::{KvFault, KvHandle, KvOptions, Publisher};
 use super::model::Gauges;
 use super::options::EngineOptions;
 use super::reply::Incoming;
@@ -34,6 +35,14 @@ pub enum StartError {
     Listen {
         /// Address asked for.
         addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The same of the sockets for KV events.
+    #[error("cannot publish KV events on {endpoint}, is its port or its replay's taken?")]
+    KvEvents {
+        /// Endpoint asked for.
+        endpoint: String,
         /// What the system said.
         source: io::Error,
     },
@@ -68,13 +77,22 @@ impl EngineServer {
             .faults
             .iter()
             .any(|rule| rule.fault == Fault::Refuse);
-        let shared = Shared::new(options, commands);
+        let (publisher, kv) = match &options.kv_events {
+            Some(options) => {
+                publisher(options).map(|(publisher, kv)| (Some(publisher), Some(kv)))?
+            }
+            None => (None, None),
+        };
+        let shared = Shared::new(options, commands, kv);
         let (stop, stopped) = oneshot::channel();
         let main = {
             let shared = shared.clone();
             let listener = (!refuses).then_some(listener);
             async move {
                 tokio::spawn(shared.driver.clone().run());
+                if let Some(publisher) = publisher {
+                    tokio::spawn(publisher.run());
+                }
                 tokio::spawn(accept(shared, listener, addr, receiver));
                 // Dropped or sent: both mean stop.
                 let _ = stopped.await;
@@ -152,6 +170,28 @@ impl EngineServer {
         let _ = receiver.recv_timeout(SWITCH_DEADLINE);
     }
 
+    /// Endpoint of the KV events, as `GET /kv_event_sources` says it, if they are on.
+    pub fn kv_endpoint(&self) -> Option<&str> {
+        self.shared.kv.as_ref().map(|kv| kv.endpoint())
+    }
+
+    /// Endpoint of their replay.
+    pub fn kv_replay(&self) -> Option<&str> {
+        self.shared.kv.as_ref().and_then(|kv| kv.replay())
+    }
+
+    /// Makes the publisher of KV events misbehave, from its next batch on.
+    pub fn set_kv_fault(&self, fault: KvFault) {
+        if let Some(kv) = &self.shared.kv {
+            kv.fault(fault);
+        }
+    }
+
+    /// Forgets the prefix cache, as `POST /reset_prefix_cache`; false while sequences run.
+    pub fn reset_prefix_cache(&self) -> bool {
+        self.shared.driver.reset_prefix_cache()
+    }
+
     /// Stops at once, as a crash would: all connections are reset, the address is free when this returns.
     pub fn stop(mut self) {
         self.stop_now();
@@ -170,6 +210,13 @@ impl Drop for EngineServer {
     fn drop(&mut self) {
         self.stop_now();
     }
+}
+
+fn publisher(options: &KvOptions) -> Result<(Publisher, KvHandle), StartError> {
+    Publisher::bind(options).map_err(|source| StartError::KvEvents {
+        endpoint: options.endpoint.clone(),
+        source,
+    })
 }
 
 fn runtime(threads: usize) -> io::Result<Runtime> {

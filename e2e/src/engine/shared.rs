@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::driver::Driver;
 use super::fault::{Fault, FaultRule};
 use super::hash;
+use super::kv::KvHandle;
 use super::options::EngineOptions;
 use super::profile::Profile;
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     faults: Mutex<Faults>,
     faulty: AtomicBool,
     listen: mpsc::UnboundedSender<ListenCommand>,
+    /// Publisher of KV events, if they are on.
+    pub(crate) kv: Option<KvHandle>,
     paced: AtomicUsize,
     next_id: AtomicU64,
     boot: u64,
@@ -47,6 +50,7 @@ impl Shared {
     pub(crate) fn new(
         options: EngineOptions,
         listen: mpsc::UnboundedSender<ListenCommand>,
+        kv: Option<KvHandle>,
     ) -> Arc<Self> {
         let boot = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -66,12 +70,13 @@ impl Shared {
             random: SmallRng::seed_from_u64(options.seed),
         };
         let shared = Arc::new(Self {
-            driver: Driver::new(profile, options.speed),
+            driver: Driver::new(profile, options.speed, kv.as_ref().map(KvHandle::sender)),
             counters: Arc::default(),
             loras: Mutex::new(options.loras.iter().map(|name| (name.clone(), 0)).collect()),
             faults: Mutex::new(faults),
             faulty: AtomicBool::new(false),
             listen,
+            kv,
             paced: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
             boot,

@@ -2,6 +2,22 @@
 //!
 //! Chat messages are tokenised one by one behind a header, so that a conversation's next turn begins with the very
 //! tokens of this one. No vocabulary: a token's number is its bytes, little-endian.
+//!
+//! Precisely, for a router that must come to the same numbers without asking `/tokenize` or
+//! `/v1/chat/completions/render`: a prompt is a list of *pieces* of UTF-8, each cut into tokens by itself.
+//!
+//! ```text
+//! completion prompt   one piece, the text (tokens given as numbers stay what they are)
+//! chat prompt         per message: <|im_start|>  ROLE  CONTENT...  <|im_end|>
+//!                     then:        <|im_start|>  assistant
+//! CONTENT             a string: one piece; null or missing: none; a list: one piece per part, its `text` or else its
+//!                     whole JSON, compact; anything else: its JSON
+//! tools               before all messages, as one of role `tools` whose content is their JSON, compact
+//! ```
+//!
+//! Nothing stands between pieces, no newline and no space; compact JSON keeps the order of keys. So `user` is one
+//! token (0x72657375) and `<|im_start|>` three; `hello` is `hell` and `o` with three zero bytes, two tokens. What a
+//! message says beyond `role` and `content` (names, tool calls) does not count.
 
 use serde_json::Value;
 

@@ -51,6 +51,8 @@ pub struct FollowParams {
     pub max_backoff: Duration,
     /// Time without a connection after which [`EventSink::live`] says no.
     pub lost_after: Duration,
+    /// Longest wait for the next answer of a replay.
+    pub replay_silence: Duration,
     /// Longest replay. What it brought until then stays.
     pub replay_deadline: Duration,
 }
@@ -61,7 +63,8 @@ impl Default for FollowParams {
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(10),
             lost_after: Duration::from_secs(15),
-            replay_deadline: Duration::from_secs(10),
+            replay_silence: Duration::from_secs(2),
+            replay_deadline: Duration::from_secs(20),
         }
     }
 }

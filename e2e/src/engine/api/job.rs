@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use crate::engine::driver::Generation;
 use crate::engine::hash;
+use crate::engine::kv::Namespace;
 use crate::engine::reply::Incoming;
 use crate::engine::sequence::GenerateRequest;
 use crate::engine::shared::{LoraGuard, PaceGuard, Shared};
@@ -98,13 +99,13 @@ impl Job {
                     .ok_or_else(|| unknown(shared, &model))?,
             ),
         };
-        let mut salt = if lora.is_some() {
-            hash::bytes(1, model.as_bytes())
-        } else {
-            0
+        let namespace = Namespace {
+            lora: lora.is_some().then(|| model.clone()),
+            cache_salt: ask.cache_salt.clone(),
         };
-        if let Some(cache_salt) = &ask.cache_salt {
-            salt = hash::bytes(salt, cache_salt.as_bytes());
+        let salt = namespace.salt();
+        if let Some(kv) = &shared.kv {
+            kv.namespaces.remember(namespace);
         }
         let prompt_tokens = ask.prompts.iter().map(Vec::len).sum();
         let mut outputs = Vec::new();

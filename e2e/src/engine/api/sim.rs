@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{ApiError, echo, read};
 use crate::engine::fault::FaultRule;
+use crate::engine::kv::KvFault;
 use crate::engine::reply::{Incoming, Reply};
 use crate::engine::shared::Shared;
 
@@ -36,6 +38,35 @@ pub(super) async fn fault(shared: &Arc<Shared>, incoming: &Incoming) -> Result<R
     // An error means that the server is stopping: then nobody waits for this answer.
     let _ = receiver.await;
     Ok(Reply::json(200, &json!({"fault": texts})))
+}
+
+/// `POST /sim/kv {"drop": SHARE, "silent": BOOL, "restart": true}`, each optional: how the publisher of KV events
+/// misbehaves from now on.
+pub(super) fn kv(shared: &Arc<Shared>, incoming: &Incoming) -> Result<Reply, ApiError> {
+    #[derive(Debug, Deserialize)]
+    struct KvRequest {
+        drop: Option<f64>,
+        silent: Option<bool>,
+        #[serde(default)]
+        restart: bool,
+    }
+    let request: KvRequest = read(incoming)?;
+    let Some(kv) = &shared.kv else {
+        return Err(ApiError::bad_request(
+            None,
+            "KV events are off, start the engine with --kv-events",
+        ));
+    };
+    let faults = [
+        request.drop.map(KvFault::Drop),
+        request.silent.map(KvFault::Silence),
+        request.restart.then_some(KvFault::Restart),
+    ];
+    faults
+        .into_iter()
+        .flatten()
+        .for_each(|fault| kv.fault(fault));
+    Ok(Reply::json(200, &json!({"success": true})))
 }
 
 /// `GET /sim/requests`.

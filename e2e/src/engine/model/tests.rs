@@ -316,6 +316,7 @@ fn events_name_every_block_once_and_its_removal() {
                 hash,
                 parent,
                 tokens,
+                ..
             } => Some((*hash, *parent, tokens.clone())),
             _ => None,
         })

@@ -13,6 +13,16 @@ use super::sequence::Replayed;
 use super::status::count;
 use crate::cache::zmtp::{Address, Connection, Received, Role, ZmtpError};
 
+/// How a request for batches ended.
+enum Round {
+    /// All that the publisher has came.
+    Ended,
+    /// The publisher is another process than before: what it replayed was not applied.
+    Foreign,
+    /// Answers were lost on their way: an engine's ROUTER holds 1,000 and drops what a slow reader leaves no room for.
+    Cut,
+}
+
 impl Follower {
     /// Applies what the publisher's replay has of the batches not applied yet. What is still missing then, stays so.
     pub(super) async fn catch_up(&mut self) {
@@ -38,48 +48,66 @@ impl Follower {
     }
 
     async fn replay_from(&mut self, address: &Address) -> Result<(), ZmtpError> {
-        let mut foreign = self.replay_once(address).await?;
-        if foreign {
-            self.clear("the publisher is another one");
-            foreign = self.replay_once(address).await?;
-        }
-        match foreign {
-            true => Err(ZmtpError::Protocol("changed during a replay")),
-            false => Ok(()),
+        let mut is_new = false;
+        let mut accepts_holes = false;
+        loop {
+            let before = self.sequence.next();
+            match self.round(address, accepts_holes).await? {
+                Round::Ended => return Ok(()),
+                Round::Foreign if is_new => {
+                    return Err(ZmtpError::Protocol("changed during a replay"));
+                }
+                Round::Foreign => {
+                    is_new = true;
+                    self.clear("the publisher is another one");
+                }
+                Round::Cut => accepts_holes = self.sequence.next() == before,
+            }
         }
     }
 
-    /// True when the publisher turns out to be another process than before: what it replayed was not applied.
-    async fn replay_once(&mut self, address: &Address) -> Result<bool, ZmtpError> {
+    /// One request and its answers.
+    async fn round(&mut self, address: &Address, accepts_holes: bool) -> Result<Round, ZmtpError> {
         let mut connection = Connection::connect(address, Role::Dealer, MAX_MESSAGE_BYTES).await?;
         let from = self.sequence.replay_from();
         connection.send(&[&[], &from.to_be_bytes()]).await?;
+        let mut answered = false;
         loop {
-            let parts = match connection.receive().await? {
-                Received::Message(parts) => parts,
-                // A batch that nobody could read; the next one's number shows the hole.
-                Received::Oversize => {
-                    count(&self.status.counters.dropped, 1);
-                    continue;
-                }
+            let parts = match timeout(self.params.replay_silence, connection.receive()).await {
+                Ok(received) => match received? {
+                    Received::Message(parts) => parts,
+                    // A batch that nobody could read; the next one's number shows the hole.
+                    Received::Oversize => {
+                        count(&self.status.counters.dropped, 1);
+                        continue;
+                    }
+                },
+                Err(_) if answered && !accepts_holes => return Ok(Round::Cut),
+                Err(_) => return Err(ZmtpError::Late("end of a replay")),
             };
             let [.., number, payload] = parts.as_slice() else {
                 return Err(ZmtpError::Protocol("answers a replay with single frames"));
             };
             match numbered(number) {
-                Some(END) => return Ok(self.sequence.replay_ended()),
-                Some(number) => {
-                    if self.replayed(number, payload) {
-                        return Ok(true);
-                    }
+                Some(END) => {
+                    return Ok(match self.sequence.replay_ended() {
+                        true => Round::Foreign,
+                        false => Round::Ended,
+                    });
                 }
+                Some(number) if answered && !accepts_holes && self.sequence.is_ahead(number) => {
+                    return Ok(Round::Cut);
+                }
+                Some(number) if self.is_foreign(number, payload) => return Ok(Round::Foreign),
+                Some(_) => answered = true,
                 None => return Err(ZmtpError::Protocol("answers a replay without numbers")),
             }
             tokio::task::yield_now().await;
         }
     }
 
-    fn replayed(&mut self, number: u64, payload: &[u8]) -> bool {
+    /// Applies a replayed batch, unless it is of another process than what was applied before.
+    fn is_foreign(&mut self, number: u64, payload: &[u8]) -> bool {
         match self.sequence.replayed(number, xxh3_64(payload)) {
             Replayed::Next => self.apply(number, payload),
             Replayed::Known => {}

@@ -137,6 +137,16 @@ impl Sequence {
         Replayed::Hole
     }
 
+    /// Whether batches are missing before one that came in the middle of a replay.
+    pub(super) fn is_ahead(&self, number: u64) -> bool {
+        !self.expects_overlap && number > self.next
+    }
+
+    /// Number of the batch to come.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// The replay came to its end. True when the publisher does not know its own last batch: it is another process.
     pub(super) fn replay_ended(&mut self) -> bool {
         let foreign = std::mem::take(&mut self.expects_overlap);
