@@ -28,7 +28,7 @@ use self::constants::Constants;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
 use self::scrape::reported::ReportedState;
-use crate::cache::holdings::Holder;
+use crate::cache::members::MemberCache;
 use crate::forward::link::Link;
 
 /// One inference endpoint.
@@ -94,7 +94,7 @@ pub struct Member {
     /// Shared state.
     pub endpoint: Arc<Endpoint>,
     /// Its place in what this pool knows of caches.
-    pub holder: Arc<Holder>,
+    pub cache: Arc<MemberCache>,
     /// Labels from the pool's document.
     pub labels: Arc<BTreeMap<String, String>>,
 }

@@ -25,7 +25,7 @@ use crate::cache::budget::IndexBudget;
 use crate::drain::Drain;
 use crate::filters::{Chain, FailureObserver, FilterError, Registry};
 use crate::gateway::Gateway;
-use crate::serving::ServingStore;
+use crate::serving::{self, ServingStore, Warm};
 use crate::source::Source;
 use crate::telemetry::{AccessLog, BuildInfo, Metrics};
 use app::GatewayService;
@@ -70,6 +70,7 @@ impl Assembly {
             shutdown_signal: Box::new(watch),
         });
         self.source.stop();
+        serving::save(&self.gateway.serving.load(), &self.gateway.config.cache);
         // The process is about to exit, whoever still holds the gateway: the last lines are written now.
         self.gateway.access_log.stop(LOG_PATIENCE);
     }
@@ -114,6 +115,7 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
         SchedulingParams::of(&config.scheduling),
         IndexBudget::new(config.limits.index_bytes),
     );
+    serving.warm(Warm::load(&config.cache));
     Ok(Gateway::new(
         config,
         serving,

@@ -5,6 +5,7 @@
 
 mod carried;
 mod tokenizers;
+mod warm;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,8 +18,9 @@ use sluice_config::snapshot::{ModelServer, Route};
 
 use self::carried::Carried;
 pub use self::tokenizers::Loading;
+pub use self::warm::{Warm, save};
 use crate::cache::budget::IndexBudget;
-use crate::cache::holdings::Holdings;
+use crate::cache::members::PoolCache;
 use crate::endpoints::{InFlightGuard, Member};
 use crate::filters::Chain;
 use crate::schedule::Policy;
@@ -46,7 +48,7 @@ pub struct Pool {
     /// What makes a session.
     pub session: SessionParams,
     /// What is known of their caches.
-    pub holdings: Arc<Holdings>,
+    pub cache: Arc<PoolCache>,
     /// How its prompts become tokens, if it is configured.
     pub tokenizer: Option<Arc<Loading>>,
     /// Endpoints in configured order.
@@ -124,6 +126,12 @@ impl ServingStore {
         }
     }
 
+    /// Gives members that appear from now on what was known of them before a restart.
+    pub fn warm(&self, warm: Warm) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.warm = warm;
+    }
+
     /// What a new request reads.
     pub fn load(&self) -> Arc<Serving> {
         self.current.load_full()
@@ -186,16 +194,16 @@ impl ServingStore {
     fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
         let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
         let params = server.scheduling.as_ref().unwrap_or(&self.scheduling);
-        let holdings = carried.holdings(&name, &self.budget);
+        let cache = carried.cache(&name, &self.budget);
         Pool {
-            members: carried.members(&name, &holdings, server),
+            members: carried.members(&name, &cache, server),
             policy: carried.policy(&name, params),
             session: params.session.clone(),
             tokenizer: server
                 .tokenizer
                 .as_deref()
                 .map(|path| carried.tokenizer(path)),
-            holdings,
+            cache,
             metrics: self.metrics.server(&name),
             name,
         }

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::fetch::{self, FetchError};
 use super::{Endpoint, Member};
 use crate::cache::event::KvEvent;
-use crate::cache::holdings::Holder;
+use crate::cache::members::MemberCache;
 use crate::cache::sources::{self, EventSource, SourceError};
 use crate::cache::subscribe::{EventSink, Followers, Subscription, SubscriptionState};
 use crate::forward::upstream::Connector;
@@ -52,12 +52,12 @@ pub struct Publishers {
     connector: Arc<Connector>,
     followers: Arc<Followers>,
     tokens: Arc<TokenPool>,
-    /// By the holder's place in memory, which the weak reference keeps from being used again.
+    /// By the cache's place in memory, which the weak reference keeps from being used again.
     tasks: HashMap<usize, Task>,
 }
 
 struct Task {
-    _holder: Weak<Holder>,
+    _cache: Weak<MemberCache>,
     events: KvEvents,
     handle: JoinHandle<()>,
 }
@@ -88,7 +88,7 @@ impl Publishers {
     pub fn follow<'a>(&mut self, members: impl Iterator<Item = Followed<'a>>) {
         let mut before = std::mem::take(&mut self.tasks);
         for followed in members.filter(|followed| followed.events != KvEvents::Off) {
-            let key = Arc::as_ptr(&followed.member.holder) as usize;
+            let key = Arc::as_ptr(&followed.member.cache) as usize;
             let task = before
                 .remove(&key)
                 .filter(|task| task.events == followed.events)
@@ -103,13 +103,13 @@ impl Publishers {
             followers: Arc::clone(&self.followers),
             tokens: Arc::clone(&self.tokens),
             endpoint: Arc::clone(&followed.member.endpoint),
-            holder: Arc::clone(&followed.member.holder),
+            cache: Arc::clone(&followed.member.cache),
             events: followed.events,
             tokenizer: Arc::clone(followed.tokenizer),
             said: None,
         };
         Task {
-            _holder: Arc::downgrade(&followed.member.holder),
+            _cache: Arc::downgrade(&followed.member.cache),
             events: followed.events,
             handle: tokio::spawn(publisher.run()),
         }
@@ -122,7 +122,7 @@ struct Publisher {
     followers: Arc<Followers>,
     tokens: Arc<TokenPool>,
     endpoint: Arc<Endpoint>,
-    holder: Arc<Holder>,
+    cache: Arc<MemberCache>,
     events: KvEvents,
     tokenizer: Arc<Loading>,
     /// What was logged last.
@@ -172,7 +172,7 @@ impl Publisher {
                     pause
                 }
             };
-            self.holder.set_live(false);
+            self.cache.set_live(false);
             tokio::time::sleep(pause).await;
         }
     }
@@ -181,7 +181,7 @@ impl Publisher {
         let tokenizer = self.tokenizer.get().ok_or(NotFollowed::NoTokenizer)?;
         let sources = self.sources().await?;
         self.compare(&tokenizer).await?;
-        let live = Live::new(&self.holder, sources.len());
+        let live = Live::new(&self.cache, sources.len());
         let follow = |(number, source): (usize, &EventSource)| {
             let sink = Sink {
                 live: Arc::clone(&live),
@@ -296,14 +296,14 @@ async fn watch(subscriptions: &[Subscription]) {
 
 /// A member's events are live when those of all its ranks are.
 struct Live {
-    holder: Arc<Holder>,
+    cache: Arc<MemberCache>,
     ranks: Vec<AtomicBool>,
 }
 
 impl Live {
-    fn new(holder: &Arc<Holder>, ranks: usize) -> Arc<Self> {
+    fn new(cache: &Arc<MemberCache>, ranks: usize) -> Arc<Self> {
         Arc::new(Self {
-            holder: Arc::clone(holder),
+            cache: Arc::clone(cache),
             ranks: (0..ranks).map(|_| AtomicBool::new(false)).collect(),
         })
     }
@@ -318,11 +318,11 @@ struct Sink {
 
 impl EventSink for Sink {
     fn apply(&self, rank: Option<u32>, event: &KvEvent) {
-        self.live.holder.apply(rank.or(self.rank), event);
+        self.live.cache.apply(rank.or(self.rank), event);
     }
 
     fn clear(&self, rank: Option<u32>) {
-        self.live.holder.clear(rank.or(self.rank));
+        self.live.cache.clear(rank.or(self.rank));
     }
 
     fn live(&self, live: bool) {
@@ -332,6 +332,6 @@ impl EventSink for Sink {
             .ranks
             .iter()
             .all(|rank| rank.load(Ordering::Relaxed));
-        self.live.holder.set_live(all);
+        self.live.cache.set_live(all);
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::cache::holdings::{Claim, Found};
+use crate::cache::members::{Claim, Found};
 use crate::endpoints::load::{Reservation, Work};
 use crate::endpoints::observe::Observation;
 use crate::endpoints::{Endpoint, Member};
@@ -34,7 +34,7 @@ impl Flight {
         Self {
             observation: endpoint.stats.dispatched(before, work, Instant::now()),
             reservation: endpoint.load.reserve(work),
-            claim: member.holder.dispatched(found),
+            claim: member.cache.dispatched(found),
             _gauge: pool.metrics.in_flight(),
             endpoint,
             tokens: 0,

@@ -11,7 +11,7 @@ use rand::RngCore;
 use rand::rngs::SmallRng;
 use sluice_config::scheduling::SessionParams;
 
-use crate::cache::holdings::{Found, block_sizes};
+use crate::cache::members::{Found, block_sizes};
 use crate::cache::prompt::Prompt;
 use crate::endpoints::Admission;
 use crate::endpoints::load::Work;
@@ -211,7 +211,7 @@ impl<'a> Plan<'a> {
         let member = &self.serving.pools[choice.server].members[choice.member];
         let work = Work {
             prompt_tokens: found.prompt_tokens,
-            cached_tokens: member.holder.cached(&found),
+            cached_tokens: member.cache.cached(&found),
         };
         (found, work)
     }
@@ -283,11 +283,11 @@ impl<'a> Plan<'a> {
     fn find(&self, target: &Target) -> Arc<Found> {
         let pool = self.pool(target);
         let sizes = match &target.tokens {
-            Some(_) => block_sizes(pool.members.iter().map(|member| &member.holder)),
+            Some(_) => block_sizes(pool.members.iter().map(|member| &member.cache)),
             None => Vec::new(),
         };
         let tokens = target.tokens.as_deref();
-        pool.holdings.find(&self.ask.prompt, tokens, &sizes)
+        pool.cache.find(&self.ask.prompt, tokens, &sizes)
     }
 
     fn request(&self, target: &Target) -> RequestView<'_> {
@@ -310,7 +310,7 @@ impl<'a> Plan<'a> {
                 address: &endpoint.address,
                 excluded: self.exclusion(target, member, demand, now),
                 penalty_ms: filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
-                cached_tokens: state.holder.cached(&target.found),
+                cached_tokens: state.cache.cached(&target.found),
                 load: endpoint.load.load(),
                 constants: endpoint.constants(),
                 reported: endpoint.reported.load(instant),

@@ -168,8 +168,8 @@ fn learn(
         answer.flight.finished(tokens, at);
     }
     if let Some(usage) = usage {
-        let holdings = &serving.pools[answer.server].holdings;
-        holdings.counted(prompt.chain.length(), usage.prompt_tokens);
+        let cache = &serving.pools[answer.server].cache;
+        cache.counted(prompt.chain.length(), usage.prompt_tokens);
     }
     // One that was cut off says nothing of its length.
     if let (RelayEnd::Complete, Some(tokens), Some(model)) = (end, tokens, &request.record.model) {

@@ -35,6 +35,6 @@ pub(super) async fn tokenize(
 /// The pool's tokenizer, if its tokens tell anything: someone's events are live, and there is a choice.
 fn useful(pool: &Pool) -> Option<Arc<ModelTokenizer>> {
     let tokenizer = pool.tokenizer.as_ref()?.get()?;
-    let live = pool.members.iter().any(|member| member.holder.is_live());
+    let live = pool.members.iter().any(|member| member.cache.is_live());
     (live && pool.members.len() > 1).then_some(tokenizer)
 }

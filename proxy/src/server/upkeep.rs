@@ -49,10 +49,10 @@ impl Upkeep {
             for member in &pool.members {
                 member.endpoint.link.sweep(idle_timeout);
                 let kv_tokens = member.endpoint.constants().kv_tokens;
-                member.holder.set_capacity(kv_tokens as u64);
+                member.cache.set_capacity(kv_tokens as u64);
             }
-            pool.holdings.byte_index().expire();
-            pool.holdings.token_index().expire();
+            pool.cache.byte_index().expire();
+            pool.cache.token_index().expire();
         }
     }
 }

@@ -10,22 +10,24 @@ use sluice_config::scheduling::SchedulingParams;
 use sluice_config::snapshot::ModelServer;
 
 use crate::cache::budget::IndexBudget;
-use crate::cache::holdings::{Holder, Holdings};
+use crate::cache::members::{MemberCache, PoolCache};
 use crate::endpoints::{Member, Registry};
 use crate::schedule::{self, Policy};
 
 use super::tokenizers::{Loading, Tokenizers};
+use super::warm::Warm;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Carried {
+    pub(super) warm: Warm,
     endpoints: Registry,
     tokenizers: Tokenizers,
     routes: HashMap<String, Weak<AtomicU32>>,
     /// By a pool's name.
-    holdings: HashMap<Arc<str>, Weak<Holdings>>,
+    cache: HashMap<Arc<str>, Weak<PoolCache>>,
     /// By a pool's name and an endpoint's address.
-    holders: HashMap<(Arc<str>, Arc<str>), Weak<Holder>>,
+    members: HashMap<(Arc<str>, Arc<str>), Weak<MemberCache>>,
     /// By a pool's name; the parameters tell whether it is still the one.
     policies: HashMap<Arc<str>, (SchedulingParams, Weak<dyn Policy>)>,
 }
@@ -41,14 +43,13 @@ impl Carried {
     }
 
     /// What a pool knows of its members' caches.
-    pub(super) fn holdings(&mut self, pool: &Arc<str>, budget: &Arc<IndexBudget>) -> Arc<Holdings> {
-        if let Some(known) = self.holdings.get(pool).and_then(Weak::upgrade) {
+    pub(super) fn cache(&mut self, pool: &Arc<str>, budget: &Arc<IndexBudget>) -> Arc<PoolCache> {
+        if let Some(known) = self.cache.get(pool).and_then(Weak::upgrade) {
             return known;
         }
-        let holdings = Holdings::new(budget);
-        self.holdings
-            .insert(Arc::clone(pool), Arc::downgrade(&holdings));
-        holdings
+        let cache = PoolCache::new(budget);
+        self.cache.insert(Arc::clone(pool), Arc::downgrade(&cache));
+        cache
     }
 
     /// The tokenizer at a path.
@@ -74,7 +75,7 @@ impl Carried {
     pub(super) fn members(
         &mut self,
         pool: &Arc<str>,
-        holdings: &Arc<Holdings>,
+        cache: &Arc<PoolCache>,
         server: &ModelServer,
     ) -> Vec<Member> {
         let endpoints = self.endpoints.endpoints(server);
@@ -82,12 +83,16 @@ impl Carried {
         members
             .map(|(endpoint, configured)| {
                 let key = (Arc::clone(pool), Arc::clone(&endpoint.address));
-                let holder = self.holders.get(&key).and_then(Weak::upgrade);
-                let holder = holder.unwrap_or_else(|| Holder::new(holdings));
-                self.holders.insert(key, Arc::downgrade(&holder));
+                let known = self.members.get(&key).and_then(Weak::upgrade);
+                let cache = known.unwrap_or_else(|| {
+                    let fresh = MemberCache::new(cache);
+                    self.warm.give(pool, &endpoint.address, &fresh);
+                    fresh
+                });
+                self.members.insert(key, Arc::downgrade(&cache));
                 Member {
                     endpoint,
-                    holder,
+                    cache,
                     labels: Arc::new(configured.labels.clone()),
                 }
             })
@@ -99,8 +104,8 @@ impl Carried {
         self.endpoints.sweep();
         self.tokenizers.sweep();
         self.routes.retain(|_, route| route.strong_count() > 0);
-        self.holdings.retain(|_, known| known.strong_count() > 0);
-        self.holders.retain(|_, known| known.strong_count() > 0);
+        self.cache.retain(|_, known| known.strong_count() > 0);
+        self.members.retain(|_, known| known.strong_count() > 0);
         self.policies
             .retain(|_, (_, known)| known.strong_count() > 0);
     }

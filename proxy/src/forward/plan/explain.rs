@@ -92,7 +92,7 @@ impl Plan<'_> {
             pending_tokens: view.load.pending_tokens,
             in_flight: view.load.in_flight,
             context_tokens: view.load.context_tokens,
-            kv_events: pool.members[member].holder.is_live(),
+            kv_events: pool.members[member].cache.is_live(),
             constants: view.constants,
             penalty_ms: view.penalty_ms,
             terms_ms: terms

@@ -30,14 +30,14 @@ const MAX_RANKS: usize = 64;
 
 /// What one pool knows of its members' caches.
 #[derive(Debug)]
-pub struct Holdings {
+pub struct PoolCache {
     bytes: Index,
     tokens: Index,
     /// Bits of an `f64`: bytes of prompt text for one token as engines count them.
     bytes_per_token: AtomicU64,
 }
 
-impl Holdings {
+impl PoolCache {
     /// Nothing known yet.
     pub fn new(budget: &Arc<IndexBudget>) -> Arc<Self> {
         Arc::new(Self {
@@ -147,9 +147,9 @@ impl Found {
 }
 
 /// The block sizes of the live among a pool's members, each once.
-pub fn block_sizes<'a>(holders: impl Iterator<Item = &'a Arc<Holder>>) -> Vec<u32> {
+pub fn block_sizes<'a>(members: impl Iterator<Item = &'a Arc<MemberCache>>) -> Vec<u32> {
     let mut sizes = Vec::new();
-    for size in holders.filter_map(|holder| holder.block_size()) {
+    for size in members.filter_map(|member| member.block_size()) {
         if !sizes.contains(&size) && sizes.len() < MAX_BLOCK_SIZES {
             sizes.push(size);
         }
@@ -159,8 +159,8 @@ pub fn block_sizes<'a>(holders: impl Iterator<Item = &'a Arc<Holder>>) -> Vec<u3
 
 /// One member's place in its pool's indexes; dropping it forgets what the member holds.
 #[derive(Debug)]
-pub struct Holder {
-    holdings: Arc<Holdings>,
+pub struct MemberCache {
+    pool: Arc<PoolCache>,
     /// `None` when the index has no slot left: the member then counts as cold.
     bytes: Option<Slot>,
     /// Slots of its data-parallel ranks. Only the thread that follows events changes them.
@@ -173,12 +173,12 @@ pub struct Holder {
     capacity: AtomicU64,
 }
 
-impl Holder {
+impl MemberCache {
     /// A place for a new member.
-    pub fn new(holdings: &Arc<Holdings>) -> Arc<Self> {
+    pub fn new(pool: &Arc<PoolCache>) -> Arc<Self> {
         Arc::new(Self {
-            bytes: holdings.bytes.attach(),
-            holdings: Arc::clone(holdings),
+            bytes: pool.bytes.attach(),
+            pool: Arc::clone(pool),
             ranks: ArcSwap::default(),
             live: AtomicBool::new(false),
             block: AtomicU32::new(0),
@@ -191,9 +191,18 @@ impl Holder {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Its slot in the byte index.
-    pub fn slot(&self) -> Option<Slot> {
+    /// What is known of it by bytes, most recently used first, as hash and size of a block.
+    pub fn export(&self, at_most: usize) -> Vec<(u64, u32)> {
         self.bytes
+            .map(|slot| self.pool.bytes.export(slot, at_most))
+            .unwrap_or_default()
+    }
+
+    /// Takes over what [`Self::export`] gave.
+    pub fn import(&self, blocks: &[(u64, u32)]) {
+        if let Some(slot) = self.bytes {
+            self.pool.bytes.import(slot, blocks);
+        }
     }
 
     /// Tokens in a block of its engine, if its events are live and have said.
@@ -216,11 +225,11 @@ impl Holder {
             return;
         }
         if let Some(slot) = self.bytes {
-            let bytes = kv_tokens as f64 * self.holdings.bytes_per_token();
-            self.holdings.bytes.set_capacity(slot, bytes as u64);
+            let bytes = kv_tokens as f64 * self.pool.bytes_per_token();
+            self.pool.bytes.set_capacity(slot, bytes as u64);
         }
         for &(_, slot) in self.ranks.load().iter() {
-            self.holdings.tokens.set_capacity(slot, kv_tokens);
+            self.pool.tokens.set_capacity(slot, kv_tokens);
         }
     }
 
@@ -228,7 +237,7 @@ impl Holder {
     pub fn dispatched(self: &Arc<Self>, found: &Arc<Found>) -> Claim {
         let tokens = self.token_slot(found);
         let claim = Claim {
-            holder: Arc::clone(self),
+            member: Arc::clone(self),
             found: Arc::clone(found),
             tokens,
             confirmed: false,
@@ -258,7 +267,7 @@ impl Holder {
             self.block.store(stored.block_size, Ordering::Relaxed);
         }
         if let Some(slot) = self.rank_slot(rank) {
-            self.holdings.tokens.apply(slot, event);
+            self.pool.tokens.apply(slot, event);
         }
         if matches!(event, KvEvent::Cleared) {
             self.forget_bytes();
@@ -268,7 +277,7 @@ impl Holder {
     /// What events said of a rank no longer holds.
     pub fn clear(&self, rank: Option<u32>) {
         if let Some(slot) = self.rank_slot(rank) {
-            self.holdings.tokens.clear(slot);
+            self.pool.tokens.clear(slot);
         }
         self.forget_bytes();
     }
@@ -277,13 +286,13 @@ impl Holder {
     pub fn set_live(&self, live: bool) {
         self.live.store(live, Ordering::Relaxed);
         for &(_, slot) in self.ranks.load().iter() {
-            self.holdings.tokens.set_reported(slot, live);
+            self.pool.tokens.set_reported(slot, live);
         }
     }
 
     fn forget_bytes(&self) {
         if let Some(slot) = self.bytes {
-            self.holdings.bytes.clear(slot);
+            self.pool.bytes.clear(slot);
         }
     }
 
@@ -295,7 +304,7 @@ impl Holder {
         if ranks.len() >= MAX_RANKS {
             return None;
         }
-        let tokens = &self.holdings.tokens;
+        let tokens = &self.pool.tokens;
         let slot = tokens.attach()?;
         tokens.set_reported(slot, self.is_live());
         let capacity = self.capacity.load(Ordering::Relaxed);
@@ -309,13 +318,13 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for MemberCache {
     fn drop(&mut self) {
         if let Some(slot) = self.bytes {
-            self.holdings.bytes.detach(slot);
+            self.pool.bytes.detach(slot);
         }
         for &(_, slot) in self.ranks.load().iter() {
-            self.holdings.tokens.detach(slot);
+            self.pool.tokens.detach(slot);
         }
     }
 }
@@ -323,7 +332,7 @@ impl Drop for Holder {
 /// One dispatched prompt's entry in the indexes. Dropped before it is confirmed, it is taken back.
 #[derive(Debug)]
 pub struct Claim {
-    holder: Arc<Holder>,
+    member: Arc<MemberCache>,
     found: Arc<Found>,
     /// Slot of the token index, and which of the found chains is noted there.
     tokens: Option<(Slot, usize)>,
@@ -339,12 +348,12 @@ impl Claim {
     }
 
     fn each(&self, note: impl Fn(&Index, Slot, &Chain)) {
-        let holdings = &self.holder.holdings;
-        if let Some(slot) = self.holder.bytes {
-            note(&holdings.bytes, slot, &self.found.prompt.chain);
+        let pool = &self.member.pool;
+        if let Some(slot) = self.member.bytes {
+            note(&pool.bytes, slot, &self.found.prompt.chain);
         }
         if let Some((slot, chain)) = self.tokens {
-            note(&holdings.tokens, slot, &self.found.tokens[chain].0);
+            note(&pool.tokens, slot, &self.found.tokens[chain].0);
         }
     }
 }
@@ -362,10 +371,10 @@ mod tests {
     use super::*;
     use crate::cache::event::{EngineHash, Medium, Stored};
 
-    fn setting(members: usize) -> (Arc<Holdings>, Vec<Arc<Holder>>) {
-        let holdings = Holdings::new(&IndexBudget::new(16 << 20));
-        let holders = (0..members).map(|_| Holder::new(&holdings)).collect();
-        (holdings, holders)
+    fn setting(members: usize) -> (Arc<PoolCache>, Vec<Arc<MemberCache>>) {
+        let pool = PoolCache::new(&IndexBudget::new(16 << 20));
+        let members = (0..members).map(|_| MemberCache::new(&pool)).collect();
+        (pool, members)
     }
 
     fn prompt(text: &str) -> Arc<Prompt> {
@@ -395,71 +404,69 @@ mod tests {
 
     #[test]
     fn a_prompt_counts_as_held_where_it_was_sent_until_it_fails() {
-        let (holdings, holders) = setting(2);
+        let (pool, members) = setting(2);
         let prompt = prompt(&"x".repeat(4096));
-        let found = holdings.find(&prompt, None, &[]);
+        let found = pool.find(&prompt, None, &[]);
         assert_eq!(found.prompt_tokens, 1024);
-        let mut claim = holders[0].dispatched(&found);
-        let again = holdings.find(&prompt, None, &[]);
+        let mut claim = members[0].dispatched(&found);
+        let again = pool.find(&prompt, None, &[]);
         assert_eq!(
-            [holders[0].cached(&again), holders[1].cached(&again)],
+            [members[0].cached(&again), members[1].cached(&again)],
             [1024, 0]
         );
         claim.confirm();
         drop(claim);
-        drop(holders[1].dispatched(&found));
-        let after = holdings.find(&prompt, None, &[]);
+        drop(members[1].dispatched(&found));
+        let after = pool.find(&prompt, None, &[]);
         assert_eq!(
-            [holders[0].cached(&after), holders[1].cached(&after)],
+            [members[0].cached(&after), members[1].cached(&after)],
             [1024, 0]
         );
     }
 
     #[test]
     fn live_events_answer_for_tokens_and_bytes_for_the_rest() {
-        let (holdings, holders) = setting(2);
+        let (pool, members) = setting(2);
         let prompt = prompt(&"x".repeat(640));
         let tokens: Vec<u32> = (0..160).collect();
-        for holder in &holders {
-            holder
-                .dispatched(&holdings.find(&prompt, None, &[]))
-                .confirm();
+        for member in &members {
+            member.dispatched(&pool.find(&prompt, None, &[])).confirm();
         }
-        holders[0].set_live(true);
-        holders[0].apply(None, &stored(&tokens[..64], 16));
-        assert_eq!(block_sizes(holders.iter()), [16]);
-        let found = holdings.find(&prompt, Some(&tokens), &[16]);
-        assert_eq!(holders[0].cached(&found), 64);
-        assert_eq!(holders[1].cached(&found), 160);
-        let late = holdings.find(&prompt, None, &[16]);
-        assert_eq!(holders[0].cached(&late), 160);
-        holders[0].apply(None, &KvEvent::Cleared);
-        let found = holdings.find(&prompt, Some(&tokens), &[16]);
-        assert_eq!(holders[0].cached(&found), 0);
-        let mut claim = holders[0].dispatched(&found);
-        let found = holdings.find(&prompt, Some(&tokens), &[16]);
-        assert_eq!(holders[0].cached(&found), 160);
+        members[0].set_live(true);
+        members[0].apply(None, &stored(&tokens[..64], 16));
+        assert_eq!(block_sizes(members.iter()), [16]);
+        let found = pool.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(members[0].cached(&found), 64);
+        assert_eq!(members[1].cached(&found), 160);
+        let late = pool.find(&prompt, None, &[16]);
+        assert_eq!(members[0].cached(&late), 160);
+        members[0].apply(None, &KvEvent::Cleared);
+        let found = pool.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(members[0].cached(&found), 0);
+        let mut claim = members[0].dispatched(&found);
+        let found = pool.find(&prompt, Some(&tokens), &[16]);
+        assert_eq!(members[0].cached(&found), 160);
         claim.confirm();
     }
 
     #[test]
     fn the_ratio_of_bytes_to_tokens_follows_the_engines_counts() {
-        let (holdings, _) = setting(0);
+        let (pool, _) = setting(0);
         for _ in 0..200 {
-            holdings.counted(3000, 1000);
-            holdings.counted(10, 1000);
+            pool.counted(3000, 1000);
+            pool.counted(10, 1000);
         }
-        assert!((holdings.bytes_per_token() - 3.0).abs() < 0.01);
+        assert!((pool.bytes_per_token() - 3.0).abs() < 0.01);
     }
 
     #[test]
     fn a_member_that_leaves_takes_its_knowledge_with_it() {
-        let (holdings, mut holders) = setting(1);
+        let (pool, mut members) = setting(1);
         let prompt = prompt(&"x".repeat(640));
-        holders[0]
-            .dispatched(&holdings.find(&prompt, None, &[]))
+        members[0]
+            .dispatched(&pool.find(&prompt, None, &[]))
             .confirm();
-        holders.clear();
-        assert_eq!(holdings.byte_index().stats().blocks, 0);
+        members.clear();
+        assert_eq!(pool.byte_index().stats().blocks, 0);
     }
 }
