@@ -1,5 +1,7 @@
 //! Helpers shared by the benches: what is measured lives in `benches/benches` and `benches/src/bin`.
 
+pub mod sim;
+
 use std::path::PathBuf;
 
 /// Writes a bench's figures to `target/bench/NAME.json`, for tables and comparisons between runs.

@@ -1,0 +1,22 @@
+//! The routing simulator: engines, gateway replicas and their clients in virtual time, so that a policy is judged in
+//! a second instead of an hour.
+//!
+//! Engines are the model that `sluice-engine` serves; load counters, cache index and policies are the gateway's own
+//! code, so a simulated gain binds the product. What is written here is the world around them, the workloads and
+//! other routers' policies to compare with. Left out: the network, the gateway's own delay, tokenising.
+
+mod cache;
+mod ideal;
+mod policies;
+mod prompt;
+mod replica;
+pub mod report;
+mod rivals;
+pub mod workload;
+mod world;
+
+pub use cache::IndexKind;
+pub use ideal::hit_rate as ideal_hit_rate;
+pub use policies::{DEFAULT_POLICIES, UnknownPolicy, names as policy_names, named as policy};
+pub use replica::{Arrival, Knowledge, Router};
+pub use world::{Outcome, Record, Setup, run};
