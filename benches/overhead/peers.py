@@ -92,6 +92,17 @@ def start(command, ready_ports, log):
     return child
 
 
+def stop(child):
+    """Ends one child before the rest, and waits for it."""
+    _children.remove(child)
+    child.terminate()
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
 def tail(log):
     return "\n".join(pathlib.Path(log).read_text(errors="replace").splitlines()[-15:])
 
@@ -218,20 +229,23 @@ def _sluice(work, stubs, threads, gateway):
     child = start([gateway, "--config", work / "bootstrap.yaml", "--routes", work / "routes.yaml",
                    "--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}",
                    "--metrics", f"127.0.0.1:{metrics}"], [listen, metrics], work / "sluice.log")
-    _wait_ready(f"http://127.0.0.1:{metrics}/readyz", work / "sluice.log")
+    wait_ready(f"http://127.0.0.1:{metrics}/readyz", work / "sluice.log")
     return Peer("sluice", {kind: listen for kind in stubs}, child)
 
 
-def _wait_ready(url, log):
+def wait_ready(url, log, ready=lambda answer: True):
+    """Until `url` answers 200 and its body is what `ready` wants."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if ready(answer.read()):
+                    return
         except OSError:
-            if time.monotonic() > deadline:
-                sys.exit(f"error: the gateway does not get ready; its log ends:\n{tail(log)}")
-            time.sleep(0.05)
+            pass
+        if time.monotonic() > deadline:
+            sys.exit(f"error: {url} does not get ready; its log ends:\n{tail(log)}")
+        time.sleep(0.05)
 
 
 def chat_body(kind, size, number):

@@ -1,5 +1,6 @@
 //! Helpers shared by the benches: what is measured lives in `benches/benches` and `benches/src/bin`.
 
+pub mod load;
 pub mod sim;
 
 use std::path::PathBuf;

@@ -211,6 +211,7 @@ impl Driver {
     fn deliver(&self, result: &StepResult) {
         let now = Instant::now();
         let state = &mut *self.lock();
+        state.latencies.busy += result.duration;
         for token in &result.tokens {
             // Cancelled while its step ran.
             let Some(subscriber) = state.subscribers.get_mut(&token.id) else {

@@ -55,6 +55,8 @@ pub(crate) struct Latencies {
     pub(crate) generated_tokens: u64,
     pub(crate) finished: u64,
     pub(crate) aborted: u64,
+    /// Time of all steps, on the engine's clock.
+    pub(crate) busy: Duration,
 }
 
 /// The whole page.
@@ -173,6 +175,11 @@ pub(crate) fn render(shared: &Shared) -> String {
         page,
         "# TYPE sluice_engine_in_flight gauge\nsluice_engine_in_flight {}",
         counts.in_flight
+    );
+    let _ = writeln!(
+        page,
+        "# TYPE sluice_engine_busy_seconds_total counter\nsluice_engine_busy_seconds_total {}",
+        latencies.busy.as_secs_f64()
     );
     page
 }
