@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use sluice_e2e::engine::hash;
 use sluice_proxy::schedule::CandidateView;
 
@@ -70,7 +71,7 @@ impl Router for Kthena {
             .map(requests)
             .fold(0.0, f64::max);
         let matches = match &mut self.learned {
-            Some(learned) => learned.scores(arrival, candidates.len()),
+            Some(learned) => learned.scores(arrival, candidates.len(), random),
             None => candidates
                 .iter()
                 .map(|one| true_score(arrival, one))
@@ -132,15 +133,23 @@ fn blocks(tokens: &[u32]) -> Vec<u64> {
 }
 
 impl Learned {
-    /// The first holders met from the end of the prompt backwards, five at most; others get nothing.
-    fn scores(&mut self, arrival: &Arrival<'_>, engines: usize) -> Vec<f64> {
+    /// The first holders met from the end of the prompt backwards, five at most, those of one block in the order of
+    /// a Go map, which is chance; others get nothing.
+    fn scores(
+        &mut self,
+        arrival: &Arrival<'_>,
+        engines: usize,
+        random: &mut SmallRng,
+    ) -> Vec<f64> {
         self.engines.resize_with(engines, HashMap::new);
         let hashes = blocks(arrival.tokens);
         let mut scores = vec![0.0; engines];
         let mut found = 0;
+        let mut order: Vec<usize> = (0..engines).collect();
+        order.shuffle(random);
         for (index, hash) in hashes.iter().enumerate().rev() {
-            for (engine, held) in self.engines.iter().enumerate() {
-                if found < TOP && scores[engine] == 0.0 && held.contains_key(hash) {
+            for &engine in &order {
+                if found < TOP && scores[engine] == 0.0 && self.engines[engine].contains_key(hash) {
                     scores[engine] = ((index + 1) as f64 / hashes.len() as f64 * 100.0).floor();
                     found += 1;
                 }

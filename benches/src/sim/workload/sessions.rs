@@ -41,12 +41,12 @@ impl Sessions {
         systems: 20,
         system_tokens: 4096,
         context_tokens: (0, 0),
-        question_tokens: (50, 550),
-        answer_tokens: 300.0,
+        question_tokens: (100, 2500),
+        answer_tokens: 320.0,
         turns: (2, 14),
         think_seconds: 10.0,
         sessions_per_second: 2.5,
-        seconds: 240.0,
+        seconds: 300.0,
         fits_memory: true,
     };
 
@@ -67,13 +67,13 @@ impl Sessions {
     pub const AGENTS: Self = Self {
         systems: 4,
         system_tokens: 8192,
-        context_tokens: (12_000, 40_000),
+        context_tokens: (12_000, 32_000),
         question_tokens: (200, 2_000),
         answer_tokens: 300.0,
-        turns: (4, 16),
+        turns: (6, 20),
         think_seconds: 4.0,
-        sessions_per_second: 1.0,
-        seconds: 240.0,
+        sessions_per_second: 0.6,
+        seconds: 300.0,
         fits_memory: false,
     };
 
