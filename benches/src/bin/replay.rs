@@ -15,7 +15,8 @@ use sluice_benches::load::lag::LagMeter;
 use sluice_benches::load::process::cpu_time;
 use sluice_benches::load::replay::Replay;
 use sluice_benches::load::summary::{Summary, quantile};
-use sluice_benches::load::workload::{Kind, Scale, Workload};
+use sluice_benches::load::workload::{Chats, Session, Text, Turn};
+use sluice_benches::sim::workload::{Options, Workload};
 
 /// Replays a workload of chats against a router in front of simulated engines.
 #[derive(Debug, Parser)]
@@ -26,13 +27,14 @@ struct Flags {
     /// An engine behind it, whose metrics are read; repeatable, all of them.
     #[arg(long = "engine", required = true)]
     engines: Vec<SocketAddr>,
-    /// A-long, A-long-2k, A-8k-2k or C.
+    /// One of the simulator's: A-long, A-long-2k, A-8k-2k, C and others. Where requests come at their own times, their
+    /// rate follows the number of engines.
     #[arg(long)]
-    workload: Kind,
+    workload: String,
     /// Only the first requests of the workload. Default: all.
     #[arg(long)]
     requests: Option<usize>,
-    /// Callers of a closed workload, in place of 300.
+    /// Callers of a closed workload, in place of its own number.
     #[arg(long)]
     callers: Option<usize>,
     /// Decides all texts, lengths and times.
@@ -49,7 +51,7 @@ struct Flags {
     model: String,
     /// Requests before the clock starts, with prompts of their own: they open connections, and warm code, not caches.
     #[arg(long, default_value_t = 16)]
-    warm_up: usize,
+    warm_up: u64,
     /// Longest time of one request, in engine seconds.
     #[arg(long, default_value_t = 900.0)]
     timeout: f64,
@@ -64,29 +66,43 @@ impl Flags {
     }
 
     /// Short prompts that share nothing with the workload's.
-    fn warm_up(&self) -> Workload {
-        let scale = Scale {
-            engines: 1,
-            requests: Some(self.warm_up),
-            callers: Some(4),
-            seed: !self.seed,
+    fn warm_up(&self) -> Chats {
+        let text = |number| Text {
+            parts: vec![(u64::MAX - number, 16)],
         };
-        let mut workload = Kind::Long.workload(scale);
-        for session in &mut workload.sessions {
-            session.system.parts.truncate(1);
-            session.system.parts[0].1 = 16;
-            session.turns[0].output_tokens = 4;
+        let turn = |number| Turn {
+            user: text(number),
+            output_tokens: 4,
+            ..Turn::default()
+        };
+        let session = |number| Session {
+            turns: vec![turn(number)],
+            ..Session::default()
+        };
+        Chats {
+            sessions: (0..self.warm_up).map(session).collect(),
+            callers: Some(4),
         }
-        workload
     }
 
-    fn workload(&self) -> Workload {
-        self.workload.workload(Scale {
-            engines: self.engines.len(),
-            requests: self.requests,
-            callers: self.callers,
-            seed: self.seed,
-        })
+    fn chats(&self) -> anyhow::Result<Chats> {
+        let options = Options {
+            limit: self.requests,
+            ..Options::default()
+        };
+        let mut workload = Workload::named(&self.workload, self.seed, &options)?;
+        let part = self.engines.len() as f64 / workload.engines.len() as f64;
+        if workload.callers.is_none() && part != 1.0 {
+            let options = Options {
+                speed: Some(part),
+                ..options
+            };
+            workload = Workload::named(&self.workload, self.seed, &options)?;
+        }
+        workload.callers = workload
+            .callers
+            .map(|callers| self.callers.unwrap_or(callers));
+        Ok(Chats::of(&workload)?)
     }
 }
 
@@ -94,7 +110,7 @@ impl Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     anyhow::ensure!(flags.speed > 0.0, "--speed must be above 0");
-    let replay = |workload| Replay::new(flags.client(), &flags.model, workload, flags.speed).run();
+    let replay = |chats| Replay::new(flags.client(), &flags.model, chats, flags.speed).run();
     let (_, warm) = replay(flags.warm_up()).await;
     if let Some(failure) = warm
         .iter()
@@ -108,10 +124,10 @@ async fn main() -> anyhow::Result<()> {
             .context("cannot read an engine's metrics")
     };
     let before = counts().await?;
-    let workload = flags.workload();
+    let chats = flags.chats()?;
     let lag = LagMeter::start();
     let (started, cpu) = (Instant::now(), cpu_time());
-    let (workload, outcomes) = replay(workload).await;
+    let (chats, outcomes) = replay(chats).await;
     let (wall, cpu) = (started.elapsed(), cpu_time() - cpu);
     let after = counts().await?;
     let counted: Vec<Counts> = after
@@ -119,13 +135,7 @@ async fn main() -> anyhow::Result<()> {
         .zip(before)
         .map(|(&after, before)| after.since(before))
         .collect();
-    let summary = Summary::new(
-        &workload,
-        &outcomes,
-        &counted,
-        flags.speed,
-        flags.block_tokens,
-    );
+    let summary = Summary::new(&chats, &outcomes, &counted, flags.speed, flags.block_tokens);
     let mut figures = serde_json::to_value(&summary)?;
     let lag = lag.finish();
     figures["client"] = json!({

@@ -1,5 +1,5 @@
-//! Sends a workload in real time and notes what came back. Closed: callers take one conversation after the other.
-//! Open: conversations begin at their own times. A turn holds the answers that were really streamed before it.
+//! Sends chats in real time and notes what came back. With a bound on callers, each takes one conversation after the
+//! other; else all begin at their own times. A turn holds the answers that were really streamed before it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +10,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::client::{Client, Failure, Streamed};
-use super::workload::{Arrival, Session, Workload};
+use super::workload::{Chats, Session};
 
-/// One workload on its way.
+/// Chats on their way.
 #[derive(Debug)]
 pub struct Replay {
     client: Client,
     /// Model name in the requests.
     model: String,
-    workload: Workload,
+    chats: Chats,
     /// Engine seconds in one second of the wall clock.
     speed: f64,
     /// Locked without awaiting, once a request.
@@ -66,33 +66,60 @@ impl Message {
     }
 }
 
+impl Session {
+    /// What stands before the first turn.
+    pub(super) fn opening(&self) -> Vec<Message> {
+        match self.system.parts.is_empty() {
+            true => Vec::new(),
+            false => vec![Message::new("system", self.system.write())],
+        }
+    }
+}
+
 impl Replay {
     /// A replay against that client's server.
-    pub fn new(client: Client, model: &str, workload: Workload, speed: f64) -> Self {
+    pub fn new(client: Client, model: &str, chats: Chats, speed: f64) -> Self {
         Self {
             client,
             model: model.to_owned(),
-            workload,
+            chats,
             speed,
             outcomes: Mutex::default(),
         }
     }
 
     /// Sends everything, and returns all outcomes in the order of sending. A conversation ends with its first failure.
-    pub async fn run(self) -> (Workload, Vec<Outcome>) {
+    pub async fn run(self) -> (Chats, Vec<Outcome>) {
         let replay = Arc::new(self);
-        let mut tasks = match replay.workload.arrival {
-            Arrival::Closed { callers, ramp } => replay.closed(callers, ramp),
-            Arrival::Open => replay.open(),
-        };
+        let mut tasks = replay.start();
         while tasks.join_next().await.is_some() {}
         let replay = Arc::into_inner(replay).expect("all tasks have ended and dropped theirs");
-        let mut outcomes = replay
-            .outcomes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let outcomes = replay.outcomes.into_inner();
+        let mut outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
         outcomes.sort_by_key(|outcome| outcome.sent);
-        (replay.workload, outcomes)
+        (replay.chats, outcomes)
+    }
+
+    /// The callers; as many as conversations where there is no bound.
+    fn start(self: &Arc<Self>) -> JoinSet<()> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let start = tokio::time::Instant::now();
+        let caller = |_| {
+            let (replay, next) = (self.clone(), next.clone());
+            async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(session) = replay.chats.sessions.get(number) else {
+                        return;
+                    };
+                    sleep_until(start + replay.wall(session.start)).await;
+                    replay.session(number, session).await;
+                }
+            }
+        };
+        let sessions = self.chats.sessions.len();
+        let callers = self.chats.callers.unwrap_or(sessions).min(sessions);
+        (0..callers).map(caller).collect()
     }
 
     /// Wall time of a time on the engines' clock.
@@ -100,42 +127,8 @@ impl Replay {
         engine.div_f64(self.speed)
     }
 
-    fn closed(self: &Arc<Self>, callers: usize, ramp: Duration) -> JoinSet<()> {
-        let next = Arc::new(AtomicUsize::new(0));
-        let start = tokio::time::Instant::now();
-        let caller = |number: usize| {
-            let (replay, next) = (self.clone(), next.clone());
-            async move {
-                sleep_until(start + replay.wall(ramp) * number as u32).await;
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(session) = replay.workload.sessions.get(number) else {
-                        return;
-                    };
-                    replay.session(number, session).await;
-                }
-            }
-        };
-        (0..callers.min(self.workload.sessions.len()))
-            .map(caller)
-            .collect()
-    }
-
-    fn open(self: &Arc<Self>) -> JoinSet<()> {
-        let start = tokio::time::Instant::now();
-        let session = |number: usize| {
-            let replay = self.clone();
-            async move {
-                let session = &replay.workload.sessions[number];
-                sleep_until(start + replay.wall(session.start)).await;
-                replay.session(number, session).await;
-            }
-        };
-        (0..self.workload.sessions.len()).map(session).collect()
-    }
-
     async fn session(&self, number: usize, session: &Session) {
-        let mut messages = vec![Message::new("system", session.system.write())];
+        let mut messages = session.opening();
         for (index, turn) in session.turns.iter().enumerate() {
             sleep(self.wall(turn.think)).await;
             messages.push(Message::new("user", turn.user.write()));

@@ -9,7 +9,7 @@ use sluice_e2e::engine::tokens;
 use super::engines::{Counts, imbalance};
 use super::ideal::IdealCache;
 use super::replay::Outcome;
-use super::workload::{Session, Workload};
+use super::workload::{Chats, Session};
 
 /// What one run showed. Seconds and rates are of the engines' clock, whatever its speed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -59,7 +59,7 @@ pub struct Summary {
 impl Summary {
     /// Figures of outcomes in the order of sending, with what each engine counted meanwhile.
     pub fn new(
-        workload: &Workload,
+        chats: &Chats,
         outcomes: &[Outcome],
         engines: &[Counts],
         speed: f64,
@@ -85,7 +85,7 @@ impl Summary {
         Self {
             requests: outcomes.len(),
             failed: outcomes.len() - whole().count(),
-            skipped: workload.requests().saturating_sub(outcomes.len()),
+            skipped: chats.requests().saturating_sub(outcomes.len()),
             failures,
             duration_s,
             req_per_s: whole().count() as f64 / duration_s,
@@ -99,7 +99,7 @@ impl Summary {
             ttft_p90_s: ttft.quantile(0.9),
             ttft_p99_s: ttft.quantile(0.99),
             hit_rate: sum(|engine| engine.hits) / sum(|engine| engine.queries).max(1.0),
-            ideal_hit_rate: ideal_hit_rate(workload, outcomes, block_tokens),
+            ideal_hit_rate: ideal_hit_rate(chats, outcomes, block_tokens),
             imbalance: imbalance(engines.iter().map(|engine| engine.busy)),
             prefill_imbalance: imbalance(engines.iter().map(|engine| engine.queries - engine.hits)),
             preemptions: sum(|engine| engine.preemptions),
@@ -119,12 +119,12 @@ fn duration(outcomes: &[Outcome]) -> Duration {
 }
 
 /// The hit rate of one cache without limit that sees the requests in the order in which they were sent.
-pub fn ideal_hit_rate(workload: &Workload, outcomes: &[Outcome], block_tokens: usize) -> f64 {
+pub fn ideal_hit_rate(chats: &Chats, outcomes: &[Outcome], block_tokens: usize) -> f64 {
     let mut cache = IdealCache::new(block_tokens);
     // Tokens of each conversation so far; a conversation's outcomes come in the order of its turns.
     let mut histories: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
     for outcome in outcomes {
-        let session = &workload.sessions[outcome.session];
+        let session = &chats.sessions[outcome.session];
         let history = histories
             .entry(outcome.session)
             .or_insert_with(|| opening(session));
@@ -146,7 +146,9 @@ pub fn ideal_hit_rate(workload: &Workload, outcomes: &[Outcome], block_tokens: u
 
 fn opening(session: &Session) -> Vec<u32> {
     let mut history = Vec::new();
-    say("system", session.system.write(), &mut history);
+    for message in session.opening() {
+        say(message.role, message.content, &mut history);
+    }
     history
 }
 

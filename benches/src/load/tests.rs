@@ -9,104 +9,114 @@ use super::engines::{self, Counts, imbalance};
 use super::ideal::IdealCache;
 use super::replay::{Outcome, Replay};
 use super::summary::Summary;
-use super::workload::{Arrival, Kind, Scale, Session, Text, Turn, Workload};
+use super::workload::{Chats, NoChats, Session, Text, Turn};
+use crate::sim::prompt;
+use crate::sim::workload::{Options, Workload};
 
-fn scale(requests: usize, seed: u64) -> Scale {
-    Scale {
-        engines: 8,
-        requests: Some(requests),
-        callers: None,
-        seed,
-    }
-}
-
-/// Tokens of a conversation's first prompt, as the engine counts them.
-fn first_prompt(session: &Session) -> Vec<u32> {
-    let mut prompt = Vec::new();
-    tokens::encode_message("system", &session.system.write().into(), &mut prompt);
-    tokens::encode_message("user", &session.turns[0].user.write().into(), &mut prompt);
-    tokens::encode_answer_header(&mut prompt);
-    prompt
-}
-
-fn shared(left: &[u32], right: &[u32]) -> usize {
-    left.iter()
-        .zip(right)
-        .take_while(|(left, right)| left == right)
-        .count()
-}
-
-#[test]
-fn a_seed_decides_the_workload() {
-    for kind in Kind::ALL {
-        let workload = kind.workload(scale(50, 1));
-        assert_eq!(workload.requests(), 50, "{kind}");
-        assert_eq!(workload, kind.workload(scale(50, 1)), "{kind}");
-        assert_ne!(workload, kind.workload(scale(50, 2)), "{kind}");
-    }
-}
-
-#[test]
-fn fewer_requests_are_the_first_of_the_whole_order() {
-    let (few, many) = (
-        Kind::Long.workload(scale(50, 1)),
-        Kind::Long.workload(scale(80, 1)),
-    );
-    assert_eq!(few.sessions, many.sessions[..50]);
-    let all = Scale {
-        requests: None,
-        ..scale(0, 1)
+fn workload(name: &str, seed: u64, requests: usize) -> Workload {
+    let options = Options {
+        limit: Some(requests),
+        ..Options::default()
     };
-    assert_eq!(Kind::Long.workload(all).requests(), 256 * 32);
+    Workload::named(name, seed, &options).unwrap()
+}
+
+fn chats(name: &str, seed: u64, requests: usize) -> Chats {
+    Chats::of(&workload(name, seed, requests)).unwrap()
+}
+
+/// Tokens of a conversation's prompts, turn by turn, as the engine counts them; answers are of one letter.
+fn prompts(session: &Session) -> Vec<Vec<u32>> {
+    let mut history = Vec::new();
+    let say =
+        |role, text: String, tokens: &mut _| tokens::encode_message(role, &text.into(), tokens);
+    if !session.system.parts.is_empty() {
+        say("system", session.system.write(), &mut history);
+    }
+    let turn = |turn: &Turn| {
+        say("user", turn.user.write(), &mut history);
+        let mut prompt = history.clone();
+        tokens::encode_answer_header(&mut prompt);
+        let answer = "a".repeat(turn.output_tokens as usize * tokens::BYTES);
+        say("assistant", answer, &mut history);
+        prompt
+    };
+    session.turns.iter().map(turn).collect()
 }
 
 #[test]
-fn lengths_hold_the_frames_of_messages() {
-    for (kind, length) in [
-        (Kind::Long, 4096),
-        (Kind::LongHeader, 4096),
-        (Kind::EightHeader, 7936),
-    ] {
-        let workload = kind.workload(scale(400, 1));
-        let first = first_prompt(&workload.sessions[0]);
-        assert_eq!(first.len(), length + 256, "{kind}");
-        let alike = workload.sessions[1..]
-            .iter()
-            .map(|other| shared(&first, &first_prompt(other)));
-        let alike: Vec<usize> = alike.collect();
-        // The same group, or not; the frame's own tokens are always the same.
-        let header = if kind == Kind::Long { 5 } else { 2048 };
-        assert!(
-            alike
-                .iter()
-                .all(|&tokens| [header, length].contains(&tokens) || tokens == length + 4),
-            "{kind}: {alike:?}"
-        );
-        assert!(alike.iter().any(|&tokens| tokens >= length), "{kind}");
+fn a_seed_decides_the_chats() {
+    for name in ["A-long", "C"] {
+        assert_eq!(chats(name, 1, 50).requests(), 50);
+        assert_eq!(chats(name, 1, 50), chats(name, 1, 50));
+        assert_ne!(chats(name, 1, 50), chats(name, 2, 50));
     }
 }
 
 #[test]
-fn sessions_arrive_at_the_rate_of_their_engines_with_2_to_14_turns() {
-    let workload = Kind::Sessions.workload(Scale {
-        requests: None,
-        ..scale(0, 3)
-    });
-    let turns: Vec<usize> = workload
+fn prompts_are_as_long_on_an_engine_as_in_the_simulator() {
+    for name in ["A-long", "A-long-2k", "A-8k-2k", "C", "D"] {
+        let workload = workload(name, 1, 300);
+        let simulated = workload
+            .requests
+            .iter()
+            .map(|request| prompt::length(&request.prompt) as usize);
+        let chats = Chats::of(&workload).unwrap();
+        let real = chats.sessions.iter().flat_map(|session| prompts(session));
+        let mut lengths: [Vec<usize>; 2] = [
+            simulated.collect(),
+            real.map(|prompt| prompt.len()).collect(),
+        ];
+        lengths.iter_mut().for_each(|lengths| lengths.sort());
+        assert_eq!(lengths[0], lengths[1], "{name}");
+    }
+}
+
+#[test]
+fn chats_share_what_the_workload_shares() {
+    let workload = workload("A-long-2k", 1, 60);
+    let chats = Chats::of(&workload).unwrap();
+    let shared = |left: &[u32], right: &[u32]| {
+        left.iter()
+            .zip(right)
+            .take_while(|(left, right)| left == right)
+            .count()
+    };
+    let simulated: Vec<_> = workload
+        .requests
+        .iter()
+        .map(|request| prompt::tokens(&request.prompt))
+        .collect();
+    let real: Vec<_> = chats
         .sessions
         .iter()
-        .map(|session| session.turns.len())
+        .map(|session| prompts(session).remove(0))
         .collect();
-    assert!(turns.iter().all(|turns| (2..=14).contains(turns)));
-    assert!((540..660).contains(&turns.len()), "{}", turns.len());
-    assert!(
-        workload
-            .sessions
-            .windows(2)
-            .all(|pair| pair[0].start <= pair[1].start)
-    );
-    let popular = |session: &&Session| session.system == workload.sessions[0].system;
-    assert!(workload.sessions.iter().filter(popular).count() > 1);
+    for other in 1..real.len() {
+        let (expected, found) = (
+            shared(&simulated[0], &simulated[other]),
+            shared(&real[0], &real[other]),
+        );
+        // Behind a shared system prompt both go on with the mark of a user's message, four tokens of frame.
+        assert!(
+            found == expected || found == expected + 4,
+            "{found}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn what_chats_cannot_express_is_refused() {
+    let churn = workload("churn", 1, 10);
+    assert_eq!(Chats::of(&churn), Err(NoChats::Incidents));
+    let mut sessions = workload("C", 1, 60);
+    let follows = sessions
+        .requests
+        .iter()
+        .position(|request| request.prompt.len() > 2)
+        .unwrap();
+    sessions.requests[follows].prompt.truncate(1);
+    assert_eq!(Chats::of(&sessions), Err(NoChats::History(follows)));
 }
 
 const STREAM: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\
@@ -174,11 +184,11 @@ fn counters_are_read_from_a_metrics_page() {
 }
 
 /// Two conversations: one of two turns, one of one turn with the same system prompt.
-fn small_workload(arrival: Arrival) -> Workload {
-    let turn = |seed| Turn {
+fn small(callers: Option<usize>) -> Chats {
+    let turn = |name| Turn {
         think: Duration::from_millis(1),
         user: Text {
-            parts: vec![(seed, 19)],
+            parts: vec![(name, 19)],
         },
         output_tokens: 33,
     };
@@ -189,9 +199,9 @@ fn small_workload(arrival: Arrival) -> Workload {
         },
         turns,
     };
-    Workload {
+    Chats {
         sessions: vec![session(vec![turn(2), turn(3)]), session(vec![turn(4)])],
-        arrival,
+        callers,
     }
 }
 
@@ -211,14 +221,10 @@ async fn a_replay_sends_the_streamed_answers_again_and_hits_them() {
     })
     .unwrap();
     let address = engine.addr();
-    let arrival = Arrival::Closed {
-        callers: 1,
-        ramp: Duration::ZERO,
-    };
-    let replay = Replay::new(client(address), "tiny", small_workload(arrival), 1000.0);
-    let (workload, outcomes) = replay.run().await;
+    let replay = Replay::new(client(address), "tiny", small(Some(1)), 1000.0);
+    let (chats, outcomes) = replay.run().await;
     let counts = engines::counts(&[address]).await.unwrap();
-    let summary = Summary::new(&workload, &outcomes, &counts, 1000.0, 16);
+    let summary = Summary::new(&chats, &outcomes, &counts, 1000.0, 16);
     assert_eq!(
         (summary.requests, summary.failed, summary.skipped),
         (3, 0, 0)
@@ -239,14 +245,9 @@ async fn a_failure_is_counted_by_kind_and_ends_its_conversation() {
         ..EngineOptions::instant("tiny")
     })
     .unwrap();
-    let replay = Replay::new(
-        client(engine.addr()),
-        "tiny",
-        small_workload(Arrival::Open),
-        1000.0,
-    );
-    let (workload, outcomes) = replay.run().await;
-    let summary = Summary::new(&workload, &outcomes, &[], 1000.0, 16);
+    let replay = Replay::new(client(engine.addr()), "tiny", small(None), 1000.0);
+    let (chats, outcomes) = replay.run().await;
+    let summary = Summary::new(&chats, &outcomes, &[], 1000.0, 16);
     assert_eq!(
         (summary.requests, summary.failed, summary.skipped),
         (2, 2, 1)
@@ -286,7 +287,7 @@ fn percentiles_are_of_the_nearest_rank_on_the_engines_clock() {
         answer: Ok(String::new()),
     };
     let outcomes: Vec<Outcome> = (1..=10).map(|tenth| outcome(tenth * 100)).collect();
-    let summary = Summary::new(&small_workload(Arrival::Open), &outcomes, &[], 4.0, 16);
+    let summary = Summary::new(&small(None), &outcomes, &[], 4.0, 16);
     assert_eq!(
         (summary.e2e_p50_s, summary.e2e_p90_s, summary.e2e_p99_s),
         (2.0, 3.6, 4.0)

@@ -57,12 +57,12 @@ impl Segment {
 }
 
 /// Number of tokens of a prompt.
-pub(super) fn length(segments: &[Segment]) -> u32 {
+pub(crate) fn length(segments: &[Segment]) -> u32 {
     segments.iter().map(|segment| segment.tokens).sum()
 }
 
 /// The tokens of a prompt.
-pub(super) fn tokens(segments: &[Segment]) -> Vec<u32> {
+pub(crate) fn tokens(segments: &[Segment]) -> Vec<u32> {
     let mut tokens = Vec::with_capacity(length(segments) as usize);
     for segment in segments {
         segment.append(&mut tokens);
