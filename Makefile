@@ -54,7 +54,7 @@ ci: ## what a change must pass, on a bare machine too
 
 ## Measure (benches/README.md)
 
-.PHONY: bench bench-overhead bench-memory bench-syscalls
+.PHONY: bench bench-overhead bench-memory bench-syscalls bench-routing sim-vs-real
 bench: tools ## micro-benchmarks (criterion)
 	@$(step) cargo bench --locked --package sluice-benches
 bench-overhead: tools ## CPU per request beside haproxy and nginx (ROUNDS=3 SECS=2)
@@ -63,6 +63,10 @@ bench-memory: tools ## memory of 10,000 idle streams (STREAMS=10000)
 	@$(step) benches/overhead/run.sh memory
 bench-syscalls: tools ## system calls per request, against a bound
 	@$(step) benches/overhead/run.sh syscalls
+bench-routing: tools ## routing in real time beside sglang-router, vllm-router and nginx (WORKLOADS= PEERS= REQUESTS=2048)
+	@$(step) benches/routing/run.sh
+sim-vs-real: ## the simulator's figures beside those of bench-routing, 10 % apart at most
+	@$(step) python3 benches/routing/compare.py
 
 ## Fetch
 
