@@ -56,13 +56,13 @@ fn a_seed_decides_the_chats() {
 #[test]
 fn prompts_are_as_long_on_an_engine_as_in_the_simulator() {
     for name in ["A-long", "A-long-2k", "A-8k-2k", "C", "D"] {
-        let workload = workload(name, 1, 300);
+        let workload = workload(name, 1, 40);
         let simulated = workload
             .requests
             .iter()
             .map(|request| prompt::length(&request.prompt) as usize);
         let chats = Chats::of(&workload).unwrap();
-        let real = chats.sessions.iter().flat_map(|session| prompts(session));
+        let real = chats.sessions.iter().flat_map(prompts);
         let mut lengths: [Vec<usize>; 2] = [
             simulated.collect(),
             real.map(|prompt| prompt.len()).collect(),
