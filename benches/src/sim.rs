@@ -17,6 +17,6 @@ mod world;
 
 pub use cache::IndexKind;
 pub use ideal::hit_rate as ideal_hit_rate;
-pub use policies::{DEFAULT_POLICIES, UnknownPolicy, named as policy, names as policy_names};
+pub use policies::{DEFAULT_POLICIES, UnknownPolicy, names as policy_names, named as policy};
 pub use replica::{Arrival, Knowledge, Router};
 pub use world::{Outcome, Record, Setup, run};

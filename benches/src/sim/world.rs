@@ -162,7 +162,11 @@ fn constants(profile: &Profile, wrong_by: (f64, f64)) -> Constants {
 }
 
 impl<'a> World<'a> {
-    fn new(workload: &'a Workload, setup: &'a Setup, router: &dyn Fn() -> Box<dyn Router>) -> Self {
+    fn new(
+        workload: &'a Workload,
+        setup: &'a Setup,
+        router: &dyn Fn() -> Box<dyn Router>,
+    ) -> Self {
         let replicas = (0..setup.replicas.max(1)).map(|replica| {
             Replica::new(
                 router(),
@@ -242,11 +246,7 @@ impl<'a> World<'a> {
 
     /// A request is due: it is sent, or waits for a free caller.
     fn arrive(&mut self, request: usize) {
-        if self
-            .workload
-            .callers
-            .is_some_and(|callers| self.in_flight >= callers)
-        {
+        if self.workload.callers.is_some_and(|callers| self.in_flight >= callers) {
             self.backlog.push_back(request);
             return;
         }

@@ -60,7 +60,8 @@ impl Router for Kthena {
         candidates: &[CandidateView<'_>],
         random: &mut SmallRng,
     ) -> Option<usize> {
-        let few_wait = |one: &CandidateView<'_>| one.reported.waiting.unwrap_or(0.0) < MAX_WAITING;
+        let few_wait =
+            |one: &CandidateView<'_>| one.reported.waiting.unwrap_or(0.0) < MAX_WAITING;
         let able = |one: &CandidateView<'_>| one.excluded.is_none();
         let filter = candidates.iter().any(|one| able(one) && few_wait(one));
         let kept = |one: &CandidateView<'_>| able(one) && (!filter || few_wait(one));
