@@ -102,11 +102,12 @@ STARTERS = {
 
 
 def start_engines(count, profile, speed, work):
-    """Engines with cold caches; returns (ports, children)."""
+    """Engines with cold caches; returns (ports, children). ENGINE_FLAGS are more flags for each of them."""
+    flags = os.environ.get("ENGINE_FLAGS", "").split()
     ports = processes.free_ports(count)
     children = [
         processes.start([os.environ["ENGINE"], "--listen", f"127.0.0.1:{port}", "--profile", profile.name,
-                         "--block-tokens", profile.block_tokens, "--speed", speed], [port], work / "engines.log")
+                         "--block-tokens", profile.block_tokens, "--speed", speed, *flags], [port], work / "engines.log")
         for port in ports
     ]
     return ports, children
