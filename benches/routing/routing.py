@@ -38,6 +38,8 @@ class Settings:
     """What the environment says."""
 
     def __init__(self, environment):
+        if not {"GATEWAY", "ENGINE", "REPLAY"} <= environment.keys():
+            sys.exit("error: start this by run.sh, which builds and names the binaries")
         self.peers = environment.get("PEERS", DEFAULT_PEERS).split(",")
         self.rounds = int(environment.get("ROUNDS", 1))
         self.requests = int(environment.get("REQUESTS", 2048))
