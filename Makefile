@@ -10,6 +10,7 @@ scripts := e2e/scripts
 step = $(scripts)/step.sh $@
 # A cmake and a cargo-deny of our own, where the machine has none.
 export PATH := $(CURDIR)/.cache/tools/bin:$(PATH)
+simulate = cargo run --quiet --release --locked --package sluice-benches --bin sim -- --seed $(or $(SEED),1)
 # Exported by the test targets only: where it is set, the real-engine tests fail rather than skip.
 engines := $(CURDIR)/.cache/engines
 
@@ -54,9 +55,13 @@ ci: ## what a change must pass, on a bare machine too
 
 ## Measure (benches/README.md)
 
-.PHONY: bench bench-overhead bench-memory bench-syscalls bench-routing sim-vs-real
+.PHONY: bench sim sim-check bench-overhead bench-memory bench-syscalls bench-routing sim-vs-real
 bench: tools ## micro-benchmarks (criterion)
 	@$(step) cargo bench --locked --package sluice-benches
+sim: tools ## routing policies in virtual time: tables, target/bench/sim.json and pictures (SEED=1)
+	@$(step) $(simulate) --suite --json target/bench/sim.json --plots target/bench/sim
+sim-check: tools ## MTL against the best policy and the ideal hit rate, in virtual time
+	@$(step) $(simulate) --check --json target/bench/sim-check.json
 bench-overhead: tools ## CPU per request beside haproxy and nginx (ROUNDS=3 SECS=2)
 	@$(step) benches/overhead/run.sh overhead
 bench-memory: tools ## memory of 10,000 idle streams (STREAMS=10000)

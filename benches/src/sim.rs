@@ -5,8 +5,11 @@
 //! code, so a simulated gain binds the product. What is written here is the world around them, the workloads and
 //! other routers' policies to compare with. Left out: the network, the gateway's own delay, tokenising.
 
+pub mod batch;
 mod cache;
+pub mod check;
 mod ideal;
+pub mod plot;
 mod policies;
 pub(crate) mod prompt;
 mod replica;
@@ -15,8 +18,9 @@ mod rivals;
 pub mod workload;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use cache::IndexKind;
-pub use ideal::hit_rate as ideal_hit_rate;
-pub use policies::{DEFAULT_POLICIES, UnknownPolicy, names as policy_names, named as policy};
-pub use replica::{Arrival, Knowledge, Router};
-pub use world::{Outcome, Record, Setup, run};
+pub use policies::{DEFAULT_POLICIES, UnknownPolicy};
+pub use world::Setup;

@@ -10,8 +10,11 @@ use super::prompt::{self, Segment};
 use super::workload::Workload;
 
 /// Share of all prompt tokens that one endless cache would hold, in the workload's nominal order.
-pub fn hit_rate(workload: &Workload) -> f64 {
-    let block = workload.engines.first().map_or(64, |profile| profile.block_tokens);
+pub(super) fn hit_rate(workload: &Workload) -> f64 {
+    let block = workload
+        .engines
+        .first()
+        .map_or(64, |profile| profile.block_tokens);
     let mut known = HashSet::new();
     let (mut hits, mut total) = (0, 0);
     for request in &workload.requests {

@@ -1,12 +1,14 @@
-//! Every policy by its name: the gateway's own, and rivals.
+//! Every policy by its name: the gateway's own as they are, and rivals.
 
 use rand::rngs::SmallRng;
-use sluice_proxy::schedule::{CandidateView, LeastInFlight, Policy};
+use sluice_config::scheduling::{MtlParams, PolicyName};
+use sluice_proxy::schedule::{CandidateView, Mtl, Policy, build};
 
-use super::replica::{Arrival, Router};
+use super::cache::IndexKind;
+use super::replica::{Arrival, Knowledge, Router};
 use super::rivals;
 
-/// A policy of the gateway, as it is.
+/// A policy of the gateway.
 struct Product(Box<dyn Policy>);
 
 impl Router for Product {
@@ -19,13 +21,23 @@ impl Router for Product {
         let ranking = self.0.rank(&arrival.view, candidates, random);
         ranking.first().map(|ranked| ranked.index)
     }
+
+    fn knowledge(&self) -> Knowledge {
+        Knowledge {
+            index: IndexKind::Hybrid,
+            poll: Some(SCRAPE),
+        }
+    }
 }
 
-/// The policies that `all` stands for, worst first.
-pub const DEFAULT_POLICIES: [&str; 13] = [
+/// How often the gateway reads engines' metrics.
+const SCRAPE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The policies that `all` stands for.
+pub const DEFAULT_POLICIES: [&str; 15] = [
     "random",
-    "least-in-flight",
-    "least-request-1s",
+    "least-request",
+    "stale-least-request",
     "kthena-prefix",
     "kthena-kvcache",
     "sglang",
@@ -36,26 +48,62 @@ pub const DEFAULT_POLICIES: [&str; 13] = [
     "dualmap",
     "dynamo",
     "lpwl",
+    "lmetric",
+    "mtl",
 ];
 
 /// There is no such policy.
 #[derive(Debug, thiserror::Error)]
-#[error("no policy is called {0:?}, choose among {names}", names = names().join(", "))]
+#[error("no policy is called {0:?}, choose among {names}, or write mtl:A/B/M", names = names().join(", "))]
 pub struct UnknownPolicy(String);
 
 /// All names.
-pub fn names() -> Vec<&'static str> {
-    ["least-request"].into_iter().chain(rivals::NAMES).collect()
+fn names() -> Vec<&'static str> {
+    let own = PolicyName::ALL.into_iter().map(PolicyName::as_str);
+    own.chain(rivals::NAMES).collect()
 }
 
-/// What makes routers of that name, one per replica.
+/// A router of that name. `mtl:0.1/0.3/1` is MTL with these weights a, b and m.
 ///
 /// # Errors
 /// When there is none of that name.
-pub fn named(name: &str) -> Result<Box<dyn Router>, UnknownPolicy> {
-    let product: Box<dyn Policy> = match name {
-        "least-request" => Box::new(LeastInFlight),
-        _ => return rivals::named(name).ok_or_else(|| UnknownPolicy(name.to_owned())),
+pub(super) fn named(name: &str) -> Result<Box<dyn Router>, UnknownPolicy> {
+    let unknown = || UnknownPolicy(name.to_owned());
+    if let Some(weights) = name.strip_prefix("mtl:") {
+        let weights = weighted(weights).ok_or_else(unknown)?;
+        return Ok(Box::new(Product(Box::new(weights))));
+    }
+    let own = PolicyName::ALL.into_iter().find(|own| own.as_str() == name);
+    match own {
+        Some(own) => Ok(Box::new(Product(build::by_name(own)))),
+        None => rivals::named(name).ok_or_else(unknown),
+    }
+}
+
+fn weighted(text: &str) -> Option<Mtl> {
+    let weights: Result<Vec<f64>, _> = text.split('/').map(str::parse).collect();
+    let [inflicted, decode, price] = weights.ok()?[..] else {
+        return None;
     };
-    Ok(Box::new(Product(product)))
+    Some(Mtl::new(MtlParams {
+        inflicted,
+        decode,
+        price,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_router() {
+        for name in names().into_iter().chain(DEFAULT_POLICIES) {
+            assert!(named(name).is_ok(), "{name}");
+        }
+        assert!(named("mtl:0.1/0.3/1").is_ok());
+        for wrong in ["", "mtl:", "mtl:1/2", "nobody"] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
+    }
 }

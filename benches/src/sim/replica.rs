@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use sluice_e2e::engine::{KvEvent, Profile};
+use sluice_e2e::engine::{Profile, hash};
+use sluice_proxy::cache::chain::Chain;
+use sluice_proxy::cache::event::KvEvent;
 use sluice_proxy::endpoints::constants::Constants;
 use sluice_proxy::endpoints::load::{Load, LoadCounter, Reservation, Work};
 use sluice_proxy::schedule::{CandidateView, Reported, RequestView};
 
-use super::cache::{Cache, Chain, IndexKind};
+use super::cache::{Cache, IndexKind};
 
 /// A request as a router sees it, besides what policies of the gateway see.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival<'a> {
+pub(super) struct Arrival<'a> {
     /// Its number.
     pub id: usize,
     /// Its prompt.
@@ -28,7 +30,7 @@ pub struct Arrival<'a> {
 
 /// What a router is built to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Knowledge {
+pub(super) struct Knowledge {
     /// Of the caches.
     pub index: IndexKind,
     /// How often it reads engines' metrics, if it does.
@@ -36,7 +38,7 @@ pub struct Knowledge {
 }
 
 /// A routing policy with its hooks. Policies of the gateway need only the first.
-pub trait Router {
+pub(super) trait Router {
     /// The engine to send the request to, among those not excluded; `None` when there is none.
     fn choose(
         &mut self,
@@ -90,6 +92,8 @@ pub(crate) struct Replica {
 
 /// Weight of one answer in the average of output lengths.
 const OUTPUT_WEIGHT: f64 = 0.02;
+/// Tokens that name a prompt's beginning.
+const PREFIX_TOKENS: usize = 256;
 /// Output length to expect before anything is known.
 const OUTPUT_START: f64 = 256.0;
 
@@ -102,7 +106,6 @@ impl Replica {
         seed: u64,
     ) -> Self {
         let kind = index.unwrap_or(router.knowledge().index);
-        let block = engines.first().map_or(64, |profile| profile.block_tokens);
         let endpoints = engines.iter().enumerate().map(|(index, profile)| Endpoint {
             address: format!("engine-{index}:8000"),
             counter: Arc::default(),
@@ -113,7 +116,7 @@ impl Replica {
         });
         Self {
             endpoints: endpoints.collect(),
-            cache: Cache::new(kind, block, engines.len()),
+            cache: Cache::new(kind, engines),
             router,
             output_tokens: OUTPUT_START,
             random: SmallRng::seed_from_u64(seed),
@@ -121,9 +124,16 @@ impl Replica {
     }
 
     /// Routes a request; `None` when no engine is up.
-    pub(crate) fn route(&mut self, id: usize, session: u64, tokens: &[u32]) -> Option<Flight> {
+    pub(crate) fn route(
+        &mut self,
+        id: usize,
+        session: u64,
+        tokens: &[u32],
+        now: Duration,
+    ) -> Option<Flight> {
+        self.cache.advance(now);
         let chain = self.cache.chain(tokens);
-        let cached = self.cache.cached(&chain, tokens.len() as u32);
+        let cached = self.cache.cached(&chain);
         let arrival = Arrival {
             id,
             tokens,
@@ -132,6 +142,7 @@ impl Replica {
                 prompt_tokens: tokens.len() as u32,
                 output_tokens: self.output_tokens,
                 session: Some(session),
+                prefix: Some(beginning(tokens)),
                 ..RequestView::default()
             },
         };
@@ -218,6 +229,11 @@ impl Endpoint {
             ..CandidateView::default()
         }
     }
+}
+
+/// Hash of the prompt's first kilobyte.
+fn beginning(tokens: &[u32]) -> u64 {
+    hash::chain(1, tokens.iter().take(PREFIX_TOKENS).copied())
 }
 
 /// Two replicas' loads together.

@@ -16,11 +16,8 @@ use sluice_proxy::schedule::CandidateView;
 use super::replica::Router;
 
 /// Names of all rivals.
-pub(super) const NAMES: [&str; 16] = [
-    "random",
-    "round-robin-plain",
-    "least-in-flight",
-    "least-request-1s",
+pub(super) const NAMES: [&str; 12] = [
+    "stale-least-request",
     "kthena-prefix",
     "kthena-kvcache",
     "sglang",
@@ -32,16 +29,12 @@ pub(super) const NAMES: [&str; 16] = [
     "dualmap",
     "dynamo",
     "lpwl",
-    "session-hash",
 ];
 
 /// The rival of that name.
 pub(super) fn named(name: &str) -> Option<Box<dyn Router>> {
     Some(match name {
-        "random" => Box::new(simple::Random),
-        "round-robin-plain" => Box::new(simple::RoundRobin::default()),
-        "least-in-flight" => Box::new(simple::LeastInFlight),
-        "least-request-1s" => Box::new(simple::StaleLeastRequest),
+        "stale-least-request" => Box::new(simple::StaleLeastRequest),
         "lpwl" => Box::new(simple::LeastPending),
         "dynamo" => Box::new(simple::Dynamo),
         "sglang" => Box::new(simple::CacheAware),
@@ -52,7 +45,6 @@ pub(super) fn named(name: &str) -> Option<Box<dyn Router>> {
         "llmd-111-approx" => Box::new(llmd::Blend::EVEN),
         "llmd-sticky" => Box::new(llmd::Sticky),
         "kubeai-hash" => Box::new(hashing::BoundedLoad::default()),
-        "session-hash" => Box::new(hashing::Session),
         "dualmap" => Box::new(dualmap::DualMap),
         _ => return None,
     })

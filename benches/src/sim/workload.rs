@@ -135,8 +135,9 @@ impl Workload {
             "mixed" => steady::mixed_hardware(seed),
             "churn" => steady::churn(seed),
             "scale" => steady::scale(seed),
-            _ => kthena::named(name, seed)
-                .ok_or_else(|| WorkloadError::Unknown(name.to_owned()))?,
+            _ => {
+                kthena::named(name, seed).ok_or_else(|| WorkloadError::Unknown(name.to_owned()))?
+            }
         };
         workload.name = name.to_owned();
         if name != "B" {

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sluice_e2e::engine::{GenerateRequest, KvEvent, Profile};
+use sluice_e2e::engine::{self, GenerateRequest, Profile};
+use sluice_proxy::cache::event::KvEvent;
 use sluice_proxy::endpoints::constants::Constants;
 use sluice_proxy::endpoints::load::Load;
 
-use super::cache::IndexKind;
+use super::cache::{self, IndexKind};
 use super::prompt;
 use super::replica::{Flight, Replica, Router, sum};
 use super::workload::{Incident, Start, Workload};
@@ -130,7 +131,7 @@ struct World<'a> {
 }
 
 /// Runs a workload to its end with one router per replica.
-pub fn run(workload: &Workload, setup: &Setup, router: &dyn Fn() -> Box<dyn Router>) -> Outcome {
+pub(super) fn run(workload: &Workload, setup: &Setup, router: &dyn Fn() -> Box<dyn Router>) -> Outcome {
     let mut world = World::new(workload, setup, router);
     world.begin();
     while world.unfinished > 0 {
@@ -162,11 +163,7 @@ fn constants(profile: &Profile, wrong_by: (f64, f64)) -> Constants {
 }
 
 impl<'a> World<'a> {
-    fn new(
-        workload: &'a Workload,
-        setup: &'a Setup,
-        router: &dyn Fn() -> Box<dyn Router>,
-    ) -> Self {
+    fn new(workload: &'a Workload, setup: &'a Setup, router: &dyn Fn() -> Box<dyn Router>) -> Self {
         let replicas = (0..setup.replicas.max(1)).map(|replica| {
             Replica::new(
                 router(),
@@ -246,7 +243,11 @@ impl<'a> World<'a> {
 
     /// A request is due: it is sent, or waits for a free caller.
     fn arrive(&mut self, request: usize) {
-        if self.workload.callers.is_some_and(|callers| self.in_flight >= callers) {
+        if self
+            .workload
+            .callers
+            .is_some_and(|callers| self.in_flight >= callers)
+        {
             self.backlog.push_back(request);
             return;
         }
@@ -259,7 +260,9 @@ impl<'a> World<'a> {
         let request = &self.workload.requests[index];
         let tokens = prompt::tokens(&request.prompt);
         let replica = self.random.random_range(0..self.replicas.len());
-        let Some(flight) = self.replicas[replica].route(index, request.session, &tokens) else {
+        let Some(flight) =
+            self.replicas[replica].route(index, request.session, &tokens, self.clock.now())
+        else {
             self.stranded.push(index);
             return;
         };
@@ -334,11 +337,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn publish(&mut self, engine: usize, events: Vec<KvEvent>) {
+    fn publish(&mut self, engine: usize, events: Vec<engine::KvEvent>) {
         if events.is_empty() {
             return;
         }
-        let events: Rc<[KvEvent]> = events.into();
+        let block = self.workload.engines[engine].block_tokens;
+        let events: Rc<[KvEvent]> = cache::batch(events, block).into();
         let life = self.fleet.life(engine);
         for replica in 0..self.replicas.len() {
             if self.setup.event_loss > 0.0 && self.random.random_bool(self.setup.event_loss) {

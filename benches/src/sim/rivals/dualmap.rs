@@ -39,11 +39,11 @@ impl Router for DualMap {
                 + uncached(arrival.view.prompt_tokens, candidate);
             tokens * candidate.constants.token_ms
         };
-        let (warm, other) =
-            match candidates[second].cached_tokens > candidates[first].cached_tokens {
-                true => (second, first),
-                false => (first, second),
-            };
+        let (warm, other) = match candidates[second].cached_tokens > candidates[first].cached_tokens
+        {
+            true => (second, first),
+            false => (first, second),
+        };
         let in_time = candidates[warm].cached_tokens > 0 && wait_ms(warm) <= TARGET_MS;
         match in_time || wait_ms(warm) <= wait_ms(other) {
             true => Some(warm),

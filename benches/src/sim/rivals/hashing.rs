@@ -1,5 +1,4 @@
-//! Consistent hashing: KubeAI's ring with bounded loads over the prompt's first characters, and plain session
-//! affinity.
+//! KubeAI's consistent hashing with bounded loads, over the prompt's first characters.
 
 use std::collections::BTreeMap;
 
@@ -51,22 +50,5 @@ impl Router for BoundedLoad {
         let first = walk.clone().next();
         walk.find(|&engine| f64::from(candidates[engine].load.in_flight) < bound)
             .or(first)
-    }
-}
-
-/// A session keeps the engine that its name hashes to, among those that are up.
-pub(super) struct Session;
-
-impl Router for Session {
-    fn choose(
-        &mut self,
-        arrival: &Arrival<'_>,
-        candidates: &[CandidateView<'_>],
-        _: &mut SmallRng,
-    ) -> Option<usize> {
-        let session = arrival.view.session.unwrap_or(arrival.id as u64);
-        (0..candidates.len())
-            .filter(|&engine| candidates[engine].excluded.is_none())
-            .max_by_key(|&engine| hash::mix(session, engine as u64 + 1))
     }
 }

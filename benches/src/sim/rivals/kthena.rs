@@ -60,8 +60,7 @@ impl Router for Kthena {
         candidates: &[CandidateView<'_>],
         random: &mut SmallRng,
     ) -> Option<usize> {
-        let few_wait =
-            |one: &CandidateView<'_>| one.reported.waiting.unwrap_or(0.0) < MAX_WAITING;
+        let few_wait = |one: &CandidateView<'_>| one.reported.waiting.unwrap_or(0.0) < MAX_WAITING;
         let able = |one: &CandidateView<'_>| one.excluded.is_none();
         let filter = candidates.iter().any(|one| able(one) && few_wait(one));
         let kept = |one: &CandidateView<'_>| able(one) && (!filter || few_wait(one));
@@ -135,12 +134,7 @@ fn blocks(tokens: &[u32]) -> Vec<u64> {
 impl Learned {
     /// The first holders met from the end of the prompt backwards, five at most, those of one block in the order of
     /// a Go map, which is chance; others get nothing.
-    fn scores(
-        &mut self,
-        arrival: &Arrival<'_>,
-        engines: usize,
-        random: &mut SmallRng,
-    ) -> Vec<f64> {
+    fn scores(&mut self, arrival: &Arrival<'_>, engines: usize, random: &mut SmallRng) -> Vec<f64> {
         self.engines.resize_with(engines, HashMap::new);
         let hashes = blocks(arrival.tokens);
         let mut scores = vec![0.0; engines];

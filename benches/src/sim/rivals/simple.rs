@@ -1,5 +1,4 @@
-//! Policies of one formula: random, round robin, least in flight (fresh and a second old), LPWL, Dynamo's linear
-//! cost and SGLang's cache-aware switch.
+//! Policies of one formula: least-request a second old, LPWL, Dynamo's linear cost and SGLang's cache-aware switch.
 
 use std::time::Duration;
 
@@ -9,55 +8,6 @@ use sluice_proxy::schedule::CandidateView;
 use super::{least, matched, uncached};
 use crate::sim::cache::IndexKind;
 use crate::sim::replica::{Arrival, Knowledge, Router};
-
-pub(super) struct Random;
-
-impl Router for Random {
-    fn choose(
-        &mut self,
-        _: &Arrival<'_>,
-        candidates: &[CandidateView<'_>],
-        random: &mut SmallRng,
-    ) -> Option<usize> {
-        least(candidates, random, |_, _| 0.0)
-    }
-}
-
-#[derive(Default)]
-pub(super) struct RoundRobin {
-    last: usize,
-}
-
-impl Router for RoundRobin {
-    fn choose(
-        &mut self,
-        _: &Arrival<'_>,
-        candidates: &[CandidateView<'_>],
-        random: &mut SmallRng,
-    ) -> Option<usize> {
-        let (last, count) = (self.last, candidates.len());
-        let chosen = least(candidates, random, |index, _| {
-            ((index + count - last - 1) % count) as f64
-        });
-        self.last = chosen.unwrap_or(last);
-        chosen
-    }
-}
-
-pub(super) struct LeastInFlight;
-
-impl Router for LeastInFlight {
-    fn choose(
-        &mut self,
-        _: &Arrival<'_>,
-        candidates: &[CandidateView<'_>],
-        random: &mut SmallRng,
-    ) -> Option<usize> {
-        least(candidates, random, |_, candidate| {
-            f64::from(candidate.load.in_flight)
-        })
-    }
-}
 
 /// Kthena's least-request at the time of its benchmark: running + 100 x waiting, read once a second.
 pub(super) struct StaleLeastRequest;

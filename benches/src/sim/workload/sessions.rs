@@ -41,7 +41,7 @@ impl Sessions {
         systems: 20,
         system_tokens: 4096,
         context_tokens: (0, 0),
-        question_tokens: (100, 2500),
+        question_tokens: (100, 2300),
         answer_tokens: 320.0,
         turns: (2, 14),
         think_seconds: 10.0,
@@ -72,7 +72,7 @@ impl Sessions {
         answer_tokens: 300.0,
         turns: (6, 20),
         think_seconds: 4.0,
-        sessions_per_second: 0.6,
+        sessions_per_second: 0.9,
         seconds: 300.0,
         fits_memory: false,
     };
