@@ -70,8 +70,9 @@ bench-syscalls: tools ## system calls per request, against a bound
 	@$(step) benches/overhead/run.sh syscalls
 bench-routing: tools ## routing in real time beside sglang-router, vllm-router and nginx (WORKLOADS= PEERS= REQUESTS=2048)
 	@$(step) benches/routing/run.sh
-sim-vs-real: ## the simulator's figures beside those of bench-routing, 10 % apart at most
-	@$(step) python3 benches/routing/compare.py
+sim-vs-real: tools ## the simulator's figures beside those of the last bench-routing, 10 % apart at most
+	@$(step) env SIM="cargo run --quiet --release --locked --package sluice-benches --bin sim --" \
+		python3 benches/routing/compare.py
 
 ## Fetch
 

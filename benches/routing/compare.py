@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """The simulator's figures beside those of real time, for our gateway: `make sim-vs-real`.
 
-Reads target/bench/sim.json and target/bench/routing.json, pairs their rows by workload, engines and policy, and fails when
-a mean time, the throughput or the hit rate of a pair differs by more than TOLERANCE (0.10), or when no pair is found.
+Reads target/bench/routing.json and lets the simulator (its command in SIM; without one, target/bench/sim.json as it is) run
+the same requests. Rows are paired by workload, engines, requests and policy; it fails when a mean time, the throughput or the
+hit rate of a pair differs by more than TOLERANCE (0.10), or when no pair is found.
 """
 
 import json
 import os
 import pathlib
+import shlex
+import subprocess
 import sys
+import tempfile
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent.parent / "target" / "bench"
 KEYS = ("req_per_s", "e2e_mean_s", "ttft_mean_s", "hit_rate")
@@ -18,21 +22,51 @@ TTFT_FLOOR_S = 0.1
 DEFAULT_POLICY = os.environ.get("DEFAULT_POLICY", "mtl")
 
 
-def rows(name):
-    """Result rows by workload, engines, requests and policy; what a row does not say stands at the top of the file."""
+# Engines of the open workloads, whose rate follows their number.
+OPEN = {"C": 8, "C-light": 8, "D": 8, "E": 8}
+
+
+def read(path):
     try:
-        report = json.loads((FOLDER / name).read_text())
+        return json.loads(pathlib.Path(path).read_text())
     except OSError as error:
         sys.exit(f"error: {error}; run the bench that writes it first")
-    runs = report["runs"] if "runs" in report else [report]
+
+
+def rows(report):
+    """Result rows by workload, engines, requests and policy; what a row does not say stands at the top of its run."""
     found = {}
-    for run in runs:
-        common = {key: value for key, value in {**report, **run}.items() if not isinstance(value, (dict, list))}
+    for run in report.get("runs", [report]):
+        if run.get("replicas", 1) != 1:
+            continue
+        common = {key: value for key, value in run.items() if not isinstance(value, (dict, list))}
         for row in run["results"]:
             row = {**common, **row}
-            requests = row.get("requests", row.get("finished", 0)) // row.get("rounds", 1)
+            requests = row["requests"] // row.get("rounds", 1)
             found[row["workload"], row["engines"], requests, policy(row["policy"])] = row
     return found
+
+
+def simulate(command, seed, cell, policies):
+    """The simulator's report on the requests of one cell."""
+    workload, engines, requests = cell
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        flags = ["--workload", workload, "--engines", engines, "--limit", requests, "--seed", seed,
+                 "--policies", ",".join(sorted(policies)), "--json", file.name]
+        flags += ["--speed", engines / OPEN[workload]] if workload in OPEN else []
+        subprocess.run([*shlex.split(command), *map(str, flags)], check=True, stdout=subprocess.DEVNULL)
+        return read(file.name)
+
+
+def simulated_rows(report, real):
+    command = os.environ.get("SIM")
+    if not command:
+        return rows(read(FOLDER / "sim.json"))
+    cells = {}
+    for *cell, name in (key for key, row in real.items() if row["policy"].startswith("sluice")):
+        cells.setdefault(tuple(cell), set()).add(name)
+    seed = report["settings"]["seed"]
+    return rows({"runs": [simulate(command, seed, cell, policies) for cell, policies in cells.items()]})
 
 
 def policy(name):
@@ -48,7 +82,9 @@ def difference(key, simulated, real):
 
 def main():
     tolerance = float(os.environ.get("TOLERANCE", 0.10))
-    simulated, real = rows("sim.json"), rows("routing.json")
+    report = read(FOLDER / "routing.json")
+    real = rows(report)
+    simulated = simulated_rows(report, real)
     pairs = sorted(simulated.keys() & real.keys())
     if not pairs:
         sys.exit("error: nothing to compare: no row has the same workload, engines, number of requests and policy in both")
