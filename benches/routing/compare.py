@@ -54,7 +54,9 @@ def simulate(command, seed, cell, policies):
         flags = ["--workload", workload, "--engines", engines, "--limit", requests, "--seed", seed,
                  "--policies", ",".join(sorted(policies)), "--json", file.name]
         flags += ["--speed", engines / OPEN[workload]] if workload in OPEN else []
-        subprocess.run([*shlex.split(command), *map(str, flags)], check=True, stdout=subprocess.DEVNULL)
+        run = subprocess.run([*shlex.split(command), *map(str, flags)], stdout=subprocess.DEVNULL)
+        if run.returncode:
+            sys.exit(f"error: the simulator failed on {workload} with {', '.join(policies)}")
         return read(file.name)
 
 
