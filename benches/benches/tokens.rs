@@ -87,7 +87,7 @@ impl Writer {
         while text.len() < bytes {
             let word = self.next();
             text.push_str(WORDS[word as usize % WORDS.len()]);
-            if word % 7 == 0 {
+            if word.is_multiple_of(7) {
                 text.push_str(&(word % 10_000).to_string());
             }
             text.push_str(ENDS[self.next() as usize % ENDS.len()]);

@@ -121,6 +121,7 @@ pub(crate) fn batch(events: Vec<engine::KvEvent>, block: usize) -> Vec<KvEvent> 
                     hash,
                     parent,
                     tokens,
+                    ..
                 },
                 Some(KvEvent::Stored(run)),
             ) if parent.is_some() && parent == run.hashes.last().map(|last| last.0) => {
@@ -132,6 +133,7 @@ pub(crate) fn batch(events: Vec<engine::KvEvent>, block: usize) -> Vec<KvEvent> 
                     hash,
                     parent,
                     tokens,
+                    ..
                 },
                 _,
             ) => batch.push(KvEvent::Stored(Stored {

@@ -131,7 +131,11 @@ struct World<'a> {
 }
 
 /// Runs a workload to its end with one router per replica.
-pub(super) fn run(workload: &Workload, setup: &Setup, router: &dyn Fn() -> Box<dyn Router>) -> Outcome {
+pub(super) fn run(
+    workload: &Workload,
+    setup: &Setup,
+    router: &dyn Fn() -> Box<dyn Router>,
+) -> Outcome {
     let mut world = World::new(workload, setup, router);
     world.begin();
     while world.unfinished > 0 {
