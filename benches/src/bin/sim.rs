@@ -60,6 +60,9 @@ struct Arguments {
     /// The gateway believes D and Kd to be so many times what they are: 2,0.5.
     #[arg(long, value_parser = pair, default_value = "1,1")]
     wrong_constants: (f64, f64),
+    /// The gateway learns engines' constants from answers.
+    #[arg(long)]
+    learn: bool,
     /// Write the figures here.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -166,6 +169,7 @@ impl Arguments {
             event_loss: self.event_loss,
             exchange: self.exchange_ms.map(millis).transpose()?,
             constants_wrong_by: self.wrong_constants,
+            learn: self.learn,
         })
     }
 

@@ -36,6 +36,10 @@ pub struct Report {
     pub event_loss: f64,
     /// How often replicas told each other their loads, in milliseconds; none: never.
     pub exchange_ms: Option<f64>,
+    /// The gateway believed D and Kd to be so many times what they are.
+    pub constants_wrong_by: (f64, f64),
+    /// It learned constants from answers.
+    pub learn: bool,
     /// Share of prompt tokens that one endless cache would hold.
     pub ideal_hit_rate: f64,
     /// One per policy.
@@ -91,6 +95,8 @@ pub fn run(
         event_delay_ms: setup.event_delay.as_secs_f64() * 1e3,
         event_loss: setup.event_loss,
         exchange_ms: setup.exchange.map(|interval| interval.as_secs_f64() * 1e3),
+        constants_wrong_by: setup.constants_wrong_by,
+        learn: setup.learn,
         ideal_hit_rate,
         results: rows.into_iter().map(|(_, row)| row).collect(),
     })

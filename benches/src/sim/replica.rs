@@ -4,7 +4,7 @@
 //! delivers it. It never looks into an engine.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -13,6 +13,8 @@ use sluice_proxy::cache::chain::Chain;
 use sluice_proxy::cache::event::KvEvent;
 use sluice_proxy::endpoints::constants::Constants;
 use sluice_proxy::endpoints::load::{Load, LoadCounter, Reservation, Work};
+use sluice_proxy::endpoints::observe::{EndpointStats, Observation};
+use sluice_proxy::endpoints::output::OutputLengths;
 use sluice_proxy::schedule::{CandidateView, Reported, RequestView};
 
 use super::cache::{Cache, IndexKind};
@@ -66,7 +68,9 @@ pub(super) trait Router {
 struct Endpoint {
     address: String,
     counter: Arc<LoadCounter>,
+    /// Believed at the start; what is learned lies in `stats`.
     constants: Constants,
+    stats: EndpointStats,
     reported: Reported,
     /// What other replicas said they have given it.
     others: Load,
@@ -77,6 +81,7 @@ struct Endpoint {
 pub(crate) struct Flight {
     pub(crate) engine: usize,
     reservation: Reservation,
+    observation: Observation,
     chain: Chain,
     confirmed: bool,
 }
@@ -85,17 +90,18 @@ pub(crate) struct Replica {
     router: Box<dyn Router>,
     endpoints: Vec<Endpoint>,
     cache: Cache,
-    /// Moving average of output tokens.
-    output_tokens: f64,
+    outputs: OutputLengths,
+    /// Whether constants are learned from answers.
+    learn: bool,
+    /// The instant that virtual time counts from.
+    origin: Instant,
     random: SmallRng,
 }
 
-/// Weight of one answer in the average of output lengths.
-const OUTPUT_WEIGHT: f64 = 0.02;
+/// Every request asks for the same model.
+const MODEL: &str = "model";
 /// Tokens that name a prompt's beginning.
 const PREFIX_TOKENS: usize = 256;
-/// Output length to expect before anything is known.
-const OUTPUT_START: f64 = 256.0;
 
 impl Replica {
     pub(crate) fn new(
@@ -103,13 +109,16 @@ impl Replica {
         index: Option<IndexKind>,
         engines: &[Profile],
         constants: impl Fn(&Profile) -> Constants,
+        learn: bool,
         seed: u64,
     ) -> Self {
+        let origin = Instant::now();
         let kind = index.unwrap_or(router.knowledge().index);
         let endpoints = engines.iter().enumerate().map(|(index, profile)| Endpoint {
             address: format!("engine-{index}:8000"),
             counter: Arc::default(),
             constants: constants(profile),
+            stats: EndpointStats::starting_at(constants(profile), origin),
             reported: Reported::default(),
             others: Load::default(),
             up: true,
@@ -118,7 +127,9 @@ impl Replica {
             endpoints: endpoints.collect(),
             cache: Cache::new(kind, engines),
             router,
-            output_tokens: OUTPUT_START,
+            outputs: OutputLengths::default(),
+            learn,
+            origin,
             random: SmallRng::seed_from_u64(seed),
         }
     }
@@ -138,9 +149,9 @@ impl Replica {
             id,
             tokens,
             view: RequestView {
-                model: "model",
+                model: MODEL,
                 prompt_tokens: tokens.len() as u32,
-                output_tokens: self.output_tokens,
+                output_tokens: self.outputs.expected(MODEL, None),
                 session: Some(session),
                 prefix: Some(beginning(tokens)),
                 ..RequestView::default()
@@ -150,26 +161,35 @@ impl Replica {
             .endpoints
             .iter()
             .zip(&cached)
-            .map(|(endpoint, &cached)| endpoint.view(cached))
+            .map(|(endpoint, &cached)| endpoint.view(cached, self.learn, self.origin + now))
             .collect();
         let engine = self
             .router
             .choose(&arrival, &candidates, &mut self.random)?;
         self.router.dispatched(&arrival, engine);
         self.cache.dispatched(engine, &chain);
+        let work = Work {
+            prompt_tokens: tokens.len() as u32,
+            cached_tokens: cached[engine],
+        };
+        let endpoint = &self.endpoints[engine];
+        let load = endpoint.load();
         Some(Flight {
             engine,
-            reservation: self.endpoints[engine].counter.reserve(Work {
-                prompt_tokens: tokens.len() as u32,
-                cached_tokens: cached[engine],
-            }),
+            observation: endpoint.stats.dispatched(load, work, self.origin + now),
+            reservation: endpoint.counter.reserve(work),
             chain,
             confirmed: false,
         })
     }
 
-    pub(crate) fn first_token(&mut self, flight: &mut Flight) {
+    pub(crate) fn first_token(&mut self, flight: &mut Flight, now: Duration) {
         flight.reservation.first_token();
+        let endpoint = &self.endpoints[flight.engine];
+        let load = endpoint.load();
+        endpoint
+            .stats
+            .first_token(&mut flight.observation, load, self.origin + now);
         self.cache.confirmed(flight.engine, &flight.chain);
         flight.confirmed = true;
     }
@@ -178,8 +198,13 @@ impl Replica {
         flight.reservation.generated(1);
     }
 
-    pub(crate) fn finished(&mut self, id: usize, flight: Flight, output_tokens: u32) {
-        self.output_tokens += OUTPUT_WEIGHT * (f64::from(output_tokens) - self.output_tokens);
+    pub(crate) fn finished(&mut self, id: usize, flight: Flight, tokens: u32, now: Duration) {
+        let endpoint = &self.endpoints[flight.engine];
+        let load = endpoint.load();
+        endpoint
+            .stats
+            .finished(flight.observation, tokens, load, self.origin + now);
+        self.outputs.finished(MODEL, tokens);
         self.router.finished(id, flight.engine);
     }
 
@@ -218,14 +243,24 @@ impl Replica {
 }
 
 impl Endpoint {
-    fn view(&self, cached_tokens: u32) -> CandidateView<'_> {
+    /// What all replicas together have given it, as far as is known here.
+    fn load(&self) -> Load {
+        sum(self.counter.load(), self.others)
+    }
+
+    fn view(&self, cached_tokens: u32, learn: bool, now: Instant) -> CandidateView<'_> {
         CandidateView {
             address: &self.address,
             excluded: (!self.up).then_some("down"),
             cached_tokens,
-            load: sum(self.counter.load(), self.others),
-            constants: self.constants,
+            load: self.load(),
+            constants: match learn {
+                true => self.stats.constants(),
+                false => self.constants,
+            },
             reported: self.reported,
+            ttft_ms: self.stats.ttft_ms(now),
+            token_gap_ms: self.stats.token_gap_ms(now),
             ..CandidateView::default()
         }
     }

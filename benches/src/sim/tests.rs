@@ -44,10 +44,10 @@ fn the_same_seed_gives_the_same_outcome_and_another_does_not() {
 
 #[test]
 fn every_policy_answers_every_request() {
-    let workload = small("C", 60);
+    let workload = small("C", 40);
     for policy in policies::DEFAULT_POLICIES {
         let outcome = run(&workload, &Setup::default(), policy);
-        assert_eq!(finished(&outcome), 60, "{policy}");
+        assert_eq!(finished(&outcome), 40, "{policy}");
         for record in &outcome.records {
             assert!(record.first_token >= Some(record.arrived));
             assert!(record.finished >= record.first_token);
@@ -58,7 +58,7 @@ fn every_policy_answers_every_request() {
 
 #[test]
 fn a_turn_comes_after_the_turn_before_it_has_ended() {
-    let workload = small("C", 60);
+    let workload = small("C", 40);
     let outcome = run(&workload, &Setup::default(), "mtl");
     let mut turns = 0;
     for (index, request) in workload.requests.iter().enumerate() {
@@ -106,7 +106,7 @@ fn the_ideal_of_two_equal_prompts_is_all_but_the_last_block_once() {
 
 #[test]
 fn events_keep_the_hits_across_replicas_and_guesses_do_not() {
-    let workload = small("C", 250);
+    let workload = small("C", 160);
     let hits = |policy: &str, replicas: usize| {
         let setup = Setup {
             replicas,
@@ -142,14 +142,16 @@ fn a_dead_engines_requests_are_answered_by_others() {
 }
 
 #[test]
-fn late_and_lost_events_and_told_loads_are_survived() {
-    let workload = small("C", 60);
+fn late_and_lost_events_told_loads_and_learned_constants_are_survived() {
+    let workload = small("C", 40);
     let setup = Setup {
         replicas: 3,
         event_delay: Duration::from_millis(50),
         event_loss: 0.2,
         exchange: Some(Duration::from_millis(10)),
+        constants_wrong_by: (2.0, 0.5),
+        learn: true,
         ..Setup::default()
     };
-    assert_eq!(finished(&run(&workload, &setup, "mtl")), 60);
+    assert_eq!(finished(&run(&workload, &setup, "mtl")), 40);
 }

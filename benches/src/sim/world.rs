@@ -41,6 +41,8 @@ pub struct Setup {
     pub exchange: Option<Duration>,
     /// The gateway believes engines' times per token (D, Kd) to be so many times what they are.
     pub constants_wrong_by: (f64, f64),
+    /// It learns better ones from answers.
+    pub learn: bool,
 }
 
 impl Default for Setup {
@@ -53,6 +55,7 @@ impl Default for Setup {
             event_loss: 0.0,
             exchange: None,
             constants_wrong_by: (1.0, 1.0),
+            learn: false,
         }
     }
 }
@@ -174,6 +177,7 @@ impl<'a> World<'a> {
                 setup.index,
                 &workload.engines,
                 |profile| constants(profile, setup.constants_wrong_by),
+                setup.learn,
                 setup.seed.wrapping_mul(1_000_003) + replica as u64,
             )
         });
@@ -305,7 +309,7 @@ impl<'a> World<'a> {
             let replica = &mut self.replicas[*replica];
             let record = &mut self.records[index];
             if token.index == 0 {
-                replica.first_token(flight);
+                replica.first_token(flight, self.clock.now());
                 record.first_token = Some(self.clock.now());
                 record.cached_tokens = token.cached_tokens as u32;
             }
@@ -322,7 +326,7 @@ impl<'a> World<'a> {
     fn finish(&mut self, index: usize) {
         if let Some((replica, flight)) = self.flights[index].take() {
             let output_tokens = self.records[index].output_tokens;
-            self.replicas[replica].finished(index, flight, output_tokens);
+            self.replicas[replica].finished(index, flight, output_tokens, self.clock.now());
         }
         self.gone(index);
     }
