@@ -55,6 +55,11 @@ fn the_terms_are_those_of_the_formula() {
     let mut candidates = pool(&[load(4, 2000, 50_000)]);
     candidates[0].cached_tokens = 3000;
     let policy = Mtl::default();
+    let MtlParams {
+        inflicted,
+        decode,
+        price,
+    } = policy.weights;
     let of = |name| term(&policy, &REQUEST, &candidates, name);
     let prefill = 1000.0 * (0.030 + 0.000_001_06 * (4000.0 - 500.0));
     let read = 0.000_076_2 * 50_000.0;
@@ -62,15 +67,15 @@ fn the_terms_are_those_of_the_formula() {
     near(of("own wait"), 2000.0 * full_step / 8192.0);
     near(of("own prefill"), prefill);
     near(of("own first step"), read);
-    near(of("delay inflicted on others"), 0.1 * 4.0 * prefill);
+    near(of("delay inflicted on others"), inflicted * 4.0 * prefill);
     near(
         of("price of the engine's time"),
-        prefill * (1.0 + 0.1 * 4.0),
+        price * prefill * (1.0 + inflicted * 4.0),
     );
-    near(of("own decoding"), 0.1 * 200.0 * read);
+    near(of("own decoding"), decode * 200.0 * read);
     near(
         of("slower decoding of others"),
-        0.1 * 0.5 * 4.0 * 0.000_076_2 * 4000.0 * 200.0,
+        decode * 0.5 * 4.0 * 0.000_076_2 * 4000.0 * 200.0,
     );
     near(of("preemption") + 1.0, 1.0);
     near(of("unfair wait") + 1.0, 1.0);
@@ -142,7 +147,7 @@ fn the_decode_terms_fade_out_as_every_cache_fills() {
     assert!(decoding(&[full, half]) > 0.0, "one has room");
     near(decoding(&[full, full]) + 1.0, 1.0);
     let almost = load(9, 0, 336_875);
-    let unfaded = 0.1 * 200.0 * 0.000_076_2 * 336_875.0;
+    let unfaded = policy.weights.decode * 200.0 * 0.000_076_2 * 336_875.0;
     near(decoding(&[almost, full]), unfaded / 2.0);
 }
 
