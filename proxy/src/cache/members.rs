@@ -19,7 +19,8 @@ use super::prompt::Prompt;
 
 /// Bytes of prompt text that a token takes, until answers have told.
 const BYTES_PER_TOKEN: f64 = 4.0;
-/// How much one request's ratio moves the pool's.
+/// How much one request's ratio moves the pool's, once so many have been heard that the first guess is forgotten; until
+/// then the pool's is their mean.
 const RATIO_GAIN: f64 = 0.05;
 /// Of a shorter prompt the template is most: it tells nothing of the ratio.
 const TELLING_BYTES: u32 = 256;
@@ -35,6 +36,8 @@ pub struct PoolCache {
     tokens: Index,
     /// Bits of an `f64`: bytes of prompt text for one token as engines count them.
     bytes_per_token: AtomicU64,
+    /// Answers that told of it; counted up to where [`RATIO_GAIN`] takes over.
+    told: AtomicU32,
 }
 
 impl PoolCache {
@@ -44,6 +47,7 @@ impl PoolCache {
             bytes: Index::new(Arc::clone(budget)),
             tokens: Index::new(Arc::clone(budget)),
             bytes_per_token: AtomicU64::new(BYTES_PER_TOKEN.to_bits()),
+            told: AtomicU32::new(0),
         })
     }
 
@@ -101,9 +105,20 @@ impl PoolCache {
         let ratio = (f64::from(prompt_bytes) / tokens as f64).clamp(0.25, 32.0);
         let before = self.bytes_per_token();
         // Of two at once one of two almost equal steps is lost.
-        let after = before + RATIO_GAIN * (ratio - before);
+        let after = before + self.gain() * (ratio - before);
         self.bytes_per_token
             .store(after.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What one more answer weighs among those heard.
+    fn gain(&self) -> f64 {
+        let told = self.told.load(Ordering::Relaxed).saturating_add(1);
+        let mean = 1.0 / f64::from(told);
+        if mean <= RATIO_GAIN {
+            return RATIO_GAIN;
+        }
+        self.told.store(told, Ordering::Relaxed);
+        mean
     }
 }
 
@@ -139,10 +154,21 @@ impl Found {
     /// Tokens held by any of the slots of the token index.
     fn cached_by_tokens(&self, ranks: &[(Option<u32>, Slot)]) -> u32 {
         let held = |(chain, matched): &(Chain, Matched)| {
-            let covered = |&(_, slot)| chain.covered(matched.blocks(slot) as usize);
+            let covered = |&(_, slot)| reused(chain, matched.blocks(slot) as usize);
             ranks.iter().map(covered).max().unwrap_or(0)
         };
         self.tokens.iter().map(held).max().unwrap_or(0)
+    }
+}
+
+/// Tokens that an engine takes from its cache when it holds the first so many blocks. Of a prompt that it holds to the
+/// last token it computes the last block anew, for the logits (vLLM's `max_cache_hit_length`, and SGLang alike).
+fn reused(chain: &Chain, blocks: usize) -> u32 {
+    let held = chain.covered(blocks);
+    if held < chain.length() {
+        held
+    } else {
+        chain.covered(chain.blocks().saturating_sub(1))
     }
 }
 
@@ -444,9 +470,21 @@ mod tests {
         let found = pool.find(&prompt, Some(&tokens), &[16]);
         assert_eq!(members[0].cached(&found), 0);
         let mut claim = members[0].dispatched(&found);
-        let found = pool.find(&prompt, Some(&tokens), &[16]);
-        assert_eq!(members[0].cached(&found), 160);
+        let found = pool.find(&prompt, Some(&tokens[..150]), &[16]);
+        assert_eq!(members[0].cached(&found), 144);
         claim.confirm();
+    }
+
+    #[test]
+    fn the_last_block_of_a_prompt_that_is_held_whole_is_computed_anew() {
+        let (pool, members) = setting(1);
+        let prompt = prompt(&"x".repeat(256));
+        let tokens: Vec<u32> = (0..65).collect();
+        members[0].set_live(true);
+        members[0].apply(None, &stored(&tokens[..64], 16));
+        let cached =
+            |length: usize| members[0].cached(&pool.find(&prompt, Some(&tokens[..length]), &[16]));
+        assert_eq!([16, 17, 63, 64, 65].map(cached), [0, 16, 48, 48, 64]);
     }
 
     #[test]
@@ -457,6 +495,15 @@ mod tests {
             pool.counted(10, 1000);
         }
         assert!((pool.bytes_per_token() - 3.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_first_answers_replace_the_guess_by_their_mean() {
+        let (pool, _) = setting(0);
+        pool.counted(2000, 1000);
+        assert!((pool.bytes_per_token() - 2.0).abs() < 1e-9);
+        pool.counted(3000, 1000);
+        assert!((pool.bytes_per_token() - 2.5).abs() < 1e-9);
     }
 
     #[test]
