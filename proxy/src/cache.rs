@@ -6,6 +6,7 @@
 mod apply;
 pub mod budget;
 pub mod chain;
+mod counts;
 pub mod event;
 mod holding;
 pub mod index;

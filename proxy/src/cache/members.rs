@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use super::budget::IndexBudget;
 use super::chain::{Chain, Layout, extra_digest, token_seed};
+use super::counts::{Counts, Measure};
 use super::event::KvEvent;
 use super::index::{Index, Matched, Slot};
 use super::prompt::Prompt;
@@ -36,7 +37,9 @@ pub struct PoolCache {
     tokens: Index,
     /// Bits of an `f64`: bytes of prompt text for one token as engines count them.
     bytes_per_token: AtomicU64,
-    /// Answers that told of it; counted up to where [`RATIO_GAIN`] takes over.
+    /// What engines counted in beginnings of prompts.
+    counts: Counts,
+    /// Answers that told of the ratio; counted up to where [`RATIO_GAIN`] takes over.
     told: AtomicU32,
 }
 
@@ -47,6 +50,7 @@ impl PoolCache {
             bytes: Index::new(Arc::clone(budget)),
             tokens: Index::new(Arc::clone(budget)),
             bytes_per_token: AtomicU64::new(BYTES_PER_TOKEN.to_bits()),
+            counts: Counts::default(),
             told: AtomicU32::new(0),
         })
     }
@@ -73,23 +77,20 @@ impl PoolCache {
             let matched = self.tokens.matched(&chain);
             (chain, matched)
         };
+        // Counted if tokenised or sent as tokens, else estimated from the text.
+        let sent = (prompt.tokens_sent > 0).then_some(prompt.tokens_sent);
+        let counted = tokens.map(|tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX));
+        let counted = counted.or(sent);
+        let measure = self
+            .counts
+            .measure(&prompt.chain, counted, self.bytes_per_token());
         Arc::new(Found {
             prompt: Arc::clone(prompt),
-            prompt_tokens: self.prompt_tokens(prompt, tokens),
+            prompt_tokens: measure.all(),
+            measure,
             bytes: self.bytes.matched(&prompt.chain),
             tokens: chains.into_iter().flatten().map(look_up).collect(),
         })
-    }
-
-    /// Prompt tokens: counted if tokenised or sent as tokens, else estimated from the text.
-    fn prompt_tokens(&self, prompt: &Prompt, tokens: Option<&[u32]>) -> u32 {
-        if let Some(tokens) = tokens {
-            return u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        }
-        match prompt.tokens_sent {
-            0 => (f64::from(prompt.chain.length()) / self.bytes_per_token()).ceil() as u32,
-            sent => sent,
-        }
     }
 
     /// Bytes of prompt text for one token, as learned from this pool's answers.
@@ -97,11 +98,14 @@ impl PoolCache {
         f64::from_bits(self.bytes_per_token.load(Ordering::Relaxed))
     }
 
-    /// An engine counted `tokens` in a prompt of so many bytes.
-    pub fn counted(&self, prompt_bytes: u32, tokens: u64) {
+    /// An engine counted `tokens` in a prompt.
+    pub fn counted(&self, prompt: &Prompt, tokens: u64) {
+        let prompt_bytes = prompt.chain.length();
         if prompt_bytes < TELLING_BYTES || tokens == 0 {
             return;
         }
+        let counted = u32::try_from(tokens).unwrap_or(u32::MAX);
+        self.counts.note(&prompt.chain, counted);
         let ratio = (f64::from(prompt_bytes) / tokens as f64).clamp(0.25, 32.0);
         let before = self.bytes_per_token();
         // Of two at once one of two almost equal steps is lost.
@@ -137,18 +141,18 @@ pub struct Found {
     /// Prompt tokens, counted or estimated.
     pub prompt_tokens: u32,
     prompt: Arc<Prompt>,
+    measure: Measure,
     bytes: Matched,
     /// One for each block size.
     tokens: Vec<(Chain, Matched)>,
 }
 
 impl Found {
-    /// Tokens held by the slot of the byte index: the same share of the tokens as of the text.
+    /// Tokens held by the slot of the byte index.
     fn cached_by_bytes(&self, slot: Slot) -> u32 {
         let chain = &self.prompt.chain;
         let covered = chain.covered(self.bytes.blocks(slot) as usize);
-        let share = f64::from(covered) / f64::from(chain.length().max(1));
-        (share * f64::from(self.prompt_tokens)) as u32
+        self.measure.tokens(covered)
     }
 
     /// Tokens held by any of the slots of the token index.
@@ -491,8 +495,8 @@ mod tests {
     fn the_ratio_of_bytes_to_tokens_follows_the_engines_counts() {
         let (pool, _) = setting(0);
         for _ in 0..200 {
-            pool.counted(3000, 1000);
-            pool.counted(10, 1000);
+            pool.counted(&prompt(&"x".repeat(3000)), 1000);
+            pool.counted(&prompt("ten bytes."), 1000);
         }
         assert!((pool.bytes_per_token() - 3.0).abs() < 0.01);
     }
@@ -500,9 +504,9 @@ mod tests {
     #[test]
     fn the_first_answers_replace_the_guess_by_their_mean() {
         let (pool, _) = setting(0);
-        pool.counted(2000, 1000);
+        pool.counted(&prompt(&"x".repeat(2000)), 1000);
         assert!((pool.bytes_per_token() - 2.0).abs() < 1e-9);
-        pool.counted(3000, 1000);
+        pool.counted(&prompt(&"x".repeat(3000)), 1000);
         assert!((pool.bytes_per_token() - 2.5).abs() < 1e-9);
     }
 

@@ -169,7 +169,7 @@ fn learn(
     }
     if let Some(usage) = usage {
         let cache = &serving.pools[answer.server].cache;
-        cache.counted(prompt.chain.length(), usage.prompt_tokens);
+        cache.counted(prompt, usage.prompt_tokens);
     }
     // One that was cut off says nothing of its length.
     if let (RelayEnd::Complete, Some(tokens), Some(model)) = (end, tokens, &request.record.model) {
