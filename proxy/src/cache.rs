@@ -8,6 +8,7 @@ pub mod budget;
 pub mod chain;
 mod counts;
 pub mod event;
+pub mod following;
 mod holding;
 pub mod index;
 pub mod members;

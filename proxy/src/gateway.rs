@@ -95,6 +95,10 @@ impl Gateway {
         drain: Arc<Drain>,
     ) -> Self {
         let retry = &config.retry;
+        let tokens = token_pool(&config.tokenizers);
+        if let Some(tokens) = &tokens {
+            metrics.set_token_pool(tokens);
+        }
         Self {
             connector: Arc::new(Connector::new(
                 &config.upstream,
@@ -107,7 +111,7 @@ impl Gateway {
                 retry.budget_window.into(),
             ),
             outputs: OutputLengths::default(),
-            tokens: token_pool(&config.tokenizers),
+            tokens,
             random: Box::new(|| SmallRng::from_rng(&mut rand::rng())),
             origin: Instant::now(),
             config,

@@ -110,6 +110,7 @@ impl ServingStore {
         scheduling: SchedulingParams,
         budget: Arc<IndexBudget>,
     ) -> Self {
+        metrics.set_index_budget(&budget);
         let empty = Serving {
             snapshot: Arc::default(),
             pools: Vec::new(),
@@ -156,6 +157,13 @@ impl ServingStore {
             let members = pool.members.iter();
             members.map(|member| (&pool.name, &member.endpoint))
         }));
+        self.metrics.set_caches(
+            pools.iter().map(|pool| (&pool.name, &pool.cache)),
+            pools.iter().flat_map(|pool| {
+                let members = pool.members.iter();
+                members.map(|member| (&pool.name, &member.endpoint.address, &member.cache))
+            }),
+        );
         drop(self.current.swap(Arc::new(Serving {
             snapshot,
             pools,

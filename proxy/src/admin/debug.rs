@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluice_config::snapshot::{Route, Rule, Target};
 
+use crate::cache::members::MemberCache;
 use crate::endpoints::{Admission, Member};
 use crate::gateway::Gateway;
 use crate::serving::Serving;
@@ -104,6 +105,32 @@ fn endpoint(member: &Member, now: Duration) -> Value {
             "waiting": reported.waiting,
             "kvUsage": reported.kv_usage,
         },
+        "kvEvents": kv_events(&member.cache),
+    })
+}
+
+fn kv_events(cache: &MemberCache) -> Value {
+    let following = cache.following();
+    let counts = following.counts();
+    let states: Vec<&str> = following
+        .states()
+        .iter()
+        .map(|state| state.as_str())
+        .collect();
+    json!({
+        "live": cache.is_live(),
+        "subscriptions": states,
+        "trouble": following.trouble(),
+        "batches": counts.batches,
+        "events": counts.events,
+        "ignored": counts.ignored,
+        "gaps": counts.gaps,
+        "replays": counts.replays,
+        "failedReplays": counts.failed_replays,
+        "clears": counts.clears,
+        "decodeErrors": counts.decode_errors,
+        "dropped": counts.dropped,
+        "connections": counts.connections,
     })
 }
 

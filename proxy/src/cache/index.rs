@@ -28,7 +28,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::budget::{Holder, IndexBudget};
 use super::chain::Chain;
-use super::holding::{Books, Holding, IndexCounters};
+pub use super::holding::IndexCounters;
+use super::holding::{Books, Holding};
 use super::pool::{BATCH, Pool, SHED};
 use super::prefix;
 use super::recency::Use;

@@ -15,6 +15,7 @@ use super::budget::IndexBudget;
 use super::chain::{Chain, Layout, extra_digest, token_seed};
 use super::counts::{Counts, Measure};
 use super::event::KvEvent;
+use super::following::Following;
 use super::index::{Index, Matched, Slot};
 use super::prompt::Prompt;
 
@@ -197,6 +198,7 @@ pub struct MemberCache {
     ranks: ArcSwap<Vec<(Option<u32>, Slot)>>,
     /// Its KV events are followed and come.
     live: AtomicBool,
+    following: Following,
     /// Tokens in a block, as its events say; 0: not said yet.
     block: AtomicU32,
     /// Tokens that its KV cache holds; 0: not known.
@@ -211,6 +213,7 @@ impl MemberCache {
             pool: Arc::clone(pool),
             ranks: ArcSwap::default(),
             live: AtomicBool::new(false),
+            following: Following::default(),
             block: AtomicU32::new(0),
             capacity: AtomicU64::new(0),
         })
@@ -219,6 +222,11 @@ impl MemberCache {
     /// Whether the member's KV events are followed and come.
     pub fn is_live(&self) -> bool {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// How the following of its KV events stands.
+    pub fn following(&self) -> &Following {
+        &self.following
     }
 
     /// What is known of it by bytes, most recently used first, as hash and size of a block.

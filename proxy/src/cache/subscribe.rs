@@ -29,7 +29,7 @@ use super::zmtp::Address;
 pub use super::zmtp::ZmtpError;
 use follower::Follower;
 use status::Status;
-pub use status::{SubscriptionCounts, SubscriptionState};
+pub use status::{SubscriptionCounts, SubscriptionState, SubscriptionView};
 
 /// What becomes of the events of one engine. Called from the followers' thread: a call that takes long delays every
 /// publisher's events.
@@ -143,6 +143,11 @@ impl Subscription {
     /// What has happened so far.
     pub fn counts(&self) -> SubscriptionCounts {
         self.status.counts()
+    }
+
+    /// For those who only look; it outlives the subscription.
+    pub fn view(&self) -> SubscriptionView {
+        SubscriptionView::new(&self.status)
     }
 }
 

@@ -59,7 +59,15 @@ pub struct Publishers {
 struct Task {
     _cache: Weak<MemberCache>,
     events: KvEvents,
+    tokenizer: Arc<Loading>,
     handle: JoinHandle<()>,
+}
+
+impl Task {
+    /// Nothing of what it was started with has changed.
+    fn is_for(&self, followed: &Followed<'_>) -> bool {
+        self.events == followed.events && Arc::ptr_eq(&self.tokenizer, followed.tokenizer)
+    }
 }
 
 impl Drop for Task {
@@ -91,7 +99,7 @@ impl Publishers {
             let key = Arc::as_ptr(&followed.member.cache) as usize;
             let task = before
                 .remove(&key)
-                .filter(|task| task.events == followed.events)
+                .filter(|task| task.is_for(&followed))
                 .unwrap_or_else(|| self.start(&followed));
             self.tasks.insert(key, task);
         }
@@ -111,6 +119,7 @@ impl Publishers {
         Task {
             _cache: Arc::downgrade(&followed.member.cache),
             events: followed.events,
+            tokenizer: Arc::clone(followed.tokenizer),
             handle: tokio::spawn(publisher.run()),
         }
     }
@@ -156,20 +165,33 @@ impl NotFollowed {
     }
 }
 
+/// Ended by the configuration, too: what events said ages from now on.
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.cache.set_live(false);
+        self.cache.following().end(None);
+    }
+}
+
 impl Publisher {
     async fn run(mut self) {
         loop {
             let pause = match self.subscribe().await {
                 Ok(subscriptions) => {
                     self.say(None);
+                    let views = subscriptions.iter().map(Subscription::view);
+                    self.cache.following().begin(views.collect());
                     watch(&subscriptions).await;
                     SOON
                 }
-                Err(NotFollowed::NoTokenizer) => SOON,
                 Err(error) => {
-                    let pause = if error.is_lasting() { LATER } else { SOON };
-                    self.say(Some(error.to_string()));
-                    pause
+                    let trouble = error.to_string();
+                    self.cache.following().end(Some(trouble.clone()));
+                    // Of a tokenizer its loader speaks.
+                    if !matches!(error, NotFollowed::NoTokenizer) {
+                        self.say(Some(trouble));
+                    }
+                    if error.is_lasting() { LATER } else { SOON }
                 }
             };
             self.cache.set_live(false);

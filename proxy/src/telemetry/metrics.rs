@@ -15,11 +15,15 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::endpoints::EndpointSeries;
 use self::family::Family;
+use self::knowledge::KnowledgeSeries;
 use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
 use self::requests::RequestSeries;
 use self::servers::ServerSeries;
 use super::record::RequestRecord;
+use crate::cache::budget::IndexBudget;
+use crate::cache::members::{MemberCache, PoolCache};
 use crate::endpoints::Endpoint;
+use crate::tokens::TokenPool;
 
 mod buckets;
 mod cache;
@@ -27,6 +31,7 @@ mod endpoints;
 mod family;
 mod gen_ai;
 mod histogram;
+mod knowledge;
 mod labels;
 mod requests;
 mod servers;
@@ -70,6 +75,7 @@ pub struct Metrics {
     requests: RequestSeries,
     servers: ServerSeries,
     endpoints: EndpointSeries,
+    knowledge: KnowledgeSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
     active_requests: Gauge,
@@ -99,6 +105,7 @@ impl Metrics {
             servers: ServerSeries::register(&mut registry, max_handles),
             registry: Registry::default(),
             endpoints: EndpointSeries::default(),
+            knowledge: KnowledgeSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
             active_requests: Gauge::default(),
@@ -159,6 +166,7 @@ impl Metrics {
             self.access_log_dropped.clone(),
         );
         sluice.register_collector(Box::new(self.endpoints.clone()));
+        sluice.register_collector(Box::new(self.knowledge.clone()));
     }
 
     /// OpenMetrics text of everything.
@@ -195,6 +203,27 @@ impl Metrics {
         members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>,
     ) {
         self.endpoints.set(members);
+    }
+
+    /// The pools and members whose knowledge of caches is shown from now on, by ModelServer (`namespace/name`) and
+    /// address; call it after a configuration change.
+    pub fn set_caches<'a>(
+        &self,
+        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
+        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
+    ) {
+        self.knowledge.set_pools(pools);
+        self.knowledge.set_members(members);
+    }
+
+    /// Shows the memory of all indexes. To be called once.
+    pub fn set_index_budget(&self, budget: &Arc<IndexBudget>) {
+        self.knowledge.set_budget(budget);
+    }
+
+    /// Shows what becomes of prompts to tokenise. To be called once.
+    pub fn set_token_pool(&self, tokens: &Arc<TokenPool>) {
+        self.knowledge.set_tokens(tokens);
     }
 
     /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].

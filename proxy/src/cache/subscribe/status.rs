@@ -1,5 +1,7 @@
 //! How a subscription stands, for metrics and for the log: one line per change of state, none per batch.
 
+use std::ops::Add;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use tracing::{info, warn};
@@ -20,7 +22,8 @@ pub enum SubscriptionState {
 }
 
 impl SubscriptionState {
-    const ALL: [Self; 4] = [Self::Connecting, Self::Live, Self::Cold, Self::Lost];
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Live, Self::Cold, Self::Lost];
 
     /// As a label of metrics.
     pub fn as_str(self) -> &'static str {
@@ -58,6 +61,25 @@ pub struct SubscriptionCounts {
     pub connections: u64,
 }
 
+impl Add for SubscriptionCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            batches: self.batches + other.batches,
+            events: self.events + other.events,
+            ignored: self.ignored + other.ignored,
+            gaps: self.gaps + other.gaps,
+            replays: self.replays + other.replays,
+            failed_replays: self.failed_replays + other.failed_replays,
+            clears: self.clears + other.clears,
+            decode_errors: self.decode_errors + other.decode_errors,
+            dropped: self.dropped + other.dropped,
+            connections: self.connections + other.connections,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) batches: AtomicU64,
@@ -78,6 +100,38 @@ pub(super) struct Status {
     endpoint: String,
     state: AtomicU8,
     pub(super) counters: Counters,
+}
+
+/// A look at a subscription. Clones see the same one.
+#[derive(Debug, Clone)]
+pub struct SubscriptionView(Arc<Status>);
+
+impl SubscriptionView {
+    pub(super) fn new(status: &Arc<Status>) -> Self {
+        Self(Arc::clone(status))
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> SubscriptionState {
+        self.0.state()
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> SubscriptionCounts {
+        self.0.counts()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(batches: u64, gaps: u64) -> Self {
+        let status = Status {
+            endpoint: String::new(),
+            state: AtomicU8::new(SubscriptionState::Connecting as u8),
+            counters: Counters::default(),
+        };
+        count(&status.counters.batches, batches);
+        count(&status.counters.gaps, gaps);
+        Self(Arc::new(status))
+    }
 }
 
 /// Adds one, or as many as said.

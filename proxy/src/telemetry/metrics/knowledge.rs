@@ -1,0 +1,401 @@
+//! Families about what is known of engines' caches: the indexes, the prompts tokenised for them, and the KV events
+//! followed. Read from live state when metrics are asked for.
+//!
+//! Not for what endpoints do or say of their load: those families are in `endpoints`.
+
+use std::fmt::Error;
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use super::labels::{
+    EndpointLabels, EndpointStateLabels, IndexKindLabels, IndexLabels, KindLabels, Name,
+    OutcomeLabel,
+};
+use crate::cache::budget::IndexBudget;
+use crate::cache::index::{IndexCounters, IndexStats};
+use crate::cache::members::{MemberCache, PoolCache};
+use crate::cache::subscribe::{SubscriptionCounts, SubscriptionState};
+use crate::tokens::TokenPool;
+
+/// Most pools, and most members, shown.
+const MAX_ROWS: usize = 4096;
+
+/// What is shown. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnowledgeSeries(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    pools: ArcSwap<Vec<(Name, Weak<PoolCache>)>>,
+    members: ArcSwap<Vec<(EndpointLabels, Weak<MemberCache>)>>,
+    budget: OnceLock<Arc<IndexBudget>>,
+    tokens: OnceLock<Arc<TokenPool>>,
+}
+
+type IndexCounter = (&'static str, &'static str, fn(&IndexCounters) -> u64);
+
+const INDEX_COUNTERS: [IndexCounter; 9] = [
+    (
+        "cache_index_evicted_pairs",
+        "Pairs given up because the indexes' memory was used up",
+        |counters| counters.evicted,
+    ),
+    (
+        "cache_index_outgrown_pairs",
+        "Predicted pairs given up because the endpoint's cache holds no more",
+        |counters| counters.outgrown,
+    ),
+    (
+        "cache_index_expired_pairs",
+        "Predicted pairs given up because the endpoint's events tell",
+        |counters| counters.expired,
+    ),
+    (
+        "cache_index_stored_blocks",
+        "Blocks stored by KV events",
+        |counters| counters.stored,
+    ),
+    (
+        "cache_index_removed_blocks",
+        "Blocks removed by KV events",
+        |counters| counters.removed,
+    ),
+    (
+        "cache_index_orphaned_runs",
+        "Runs of blocks in KV events whose parent is not known",
+        |counters| counters.orphaned,
+    ),
+    (
+        "cache_index_malformed_events",
+        "KV events whose parts do not fit each other",
+        |counters| counters.malformed,
+    ),
+    (
+        "cache_index_partial_runs",
+        "Runs passed over because their attention is not full",
+        |counters| counters.partial,
+    ),
+    (
+        "cache_index_unknown_blocks",
+        "Blocks named by KV events that are not known",
+        |counters| counters.unknown,
+    ),
+];
+
+type EventCounter = (&'static str, &'static str, fn(&SubscriptionCounts) -> u64);
+
+const EVENT_COUNTERS: [EventCounter; 10] = [
+    ("kv_event_batches", "Batches applied", |counts| {
+        counts.batches
+    }),
+    ("kv_events", "KV events applied", |counts| counts.events),
+    (
+        "kv_events_ignored",
+        "KV events passed over: unknown types, or contradictions",
+        |counts| counts.ignored,
+    ),
+    (
+        "kv_event_gaps",
+        "Holes in the numbers of batches",
+        |counts| counts.gaps,
+    ),
+    ("kv_event_replays", "Replays asked for", |counts| {
+        counts.replays
+    }),
+    (
+        "kv_event_failed_replays",
+        "Replays not answered to the end",
+        |counts| counts.failed_replays,
+    ),
+    (
+        "kv_event_clears",
+        "Times that all was forgotten: restarts, and holes that stayed",
+        |counts| counts.clears,
+    ),
+    (
+        "kv_event_decode_errors",
+        "Batches that could not be read",
+        |counts| counts.decode_errors,
+    ),
+    (
+        "kv_event_dropped_messages",
+        "Messages thrown away unread",
+        |counts| counts.dropped,
+    ),
+    ("kv_event_connections", "Connections made", |counts| {
+        counts.connections
+    }),
+];
+
+impl KnowledgeSeries {
+    /// Shows these pools from now on, by `namespace/name` of their ModelServer.
+    pub(super) fn set_pools<'a>(
+        &self,
+        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
+    ) {
+        let row = |(name, cache): (&'a Arc<str>, &'a Arc<PoolCache>)| {
+            (Name(Arc::clone(name)), Arc::downgrade(cache))
+        };
+        let mut rows: Vec<_> = pools.take(MAX_ROWS).map(row).collect();
+        // A series may be shown once only.
+        rows.sort_by(|one, other| one.0.cmp(&other.0));
+        rows.dedup_by(|one, other| one.0 == other.0);
+        self.0.pools.store(Arc::new(rows));
+    }
+
+    /// Shows these members from now on: ModelServer, address, cache.
+    pub(super) fn set_members<'a>(
+        &self,
+        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
+    ) {
+        let row =
+            |(server, endpoint, cache): (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)| {
+                let labels = EndpointLabels {
+                    server: Name(Arc::clone(server)),
+                    endpoint: Name(Arc::clone(endpoint)),
+                };
+                (labels, Arc::downgrade(cache))
+            };
+        let mut rows: Vec<_> = members.take(MAX_ROWS).map(row).collect();
+        rows.sort_by(|one, other| one.0.cmp(&other.0));
+        rows.dedup_by(|one, other| one.0 == other.0);
+        self.0.members.store(Arc::new(rows));
+    }
+
+    /// Shows the memory of all indexes. Only the first counts.
+    pub(super) fn set_budget(&self, budget: &Arc<IndexBudget>) {
+        self.0.budget.get_or_init(|| Arc::clone(budget));
+    }
+
+    /// Shows what this pool tokenises. Only the first counts.
+    pub(super) fn set_tokens(&self, tokens: &Arc<TokenPool>) {
+        self.0.tokens.get_or_init(|| Arc::clone(tokens));
+    }
+
+    fn indexes(&self) -> Vec<(IndexLabels, IndexStats)> {
+        let pools = self.0.pools.load();
+        let stats = |(server, cache): &(Name, Weak<PoolCache>)| {
+            let cache = cache.upgrade()?;
+            let indexes = [
+                ("bytes", cache.byte_index().stats()),
+                ("tokens", cache.token_index().stats()),
+            ];
+            Some(indexes.map(|(index, stats)| {
+                let server = server.clone();
+                (IndexLabels { server, index }, stats)
+            }))
+        };
+        pools.iter().filter_map(stats).flatten().collect()
+    }
+
+    fn members(&self) -> Vec<(EndpointLabels, Arc<MemberCache>)> {
+        let rows = self.0.members.load();
+        let alive = |(labels, cache): &(EndpointLabels, Weak<MemberCache>)| {
+            Some((labels.clone(), cache.upgrade()?))
+        };
+        rows.iter().filter_map(alive).collect()
+    }
+}
+
+impl Collector for KnowledgeSeries {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        encode_indexes(&mut encoder, &self.indexes())?;
+        if let Some(budget) = self.0.budget.get() {
+            encode_budget(&mut encoder, budget)?;
+        }
+        if let Some(tokens) = self.0.tokens.get() {
+            encode_tokens(&mut encoder, tokens)?;
+        }
+        encode_events(&mut encoder, &self.members())
+    }
+}
+
+fn encode_indexes(
+    encoder: &mut DescriptorEncoder<'_>,
+    indexes: &[(IndexLabels, IndexStats)],
+) -> Result<(), Error> {
+    let of = |value: fn(&IndexStats) -> usize| {
+        let row = move |(labels, stats): &(IndexLabels, IndexStats)| {
+            (labels.clone(), value(stats) as f64)
+        };
+        indexes.iter().map(row)
+    };
+    let blocks = of(|stats| stats.blocks);
+    gauges(
+        encoder,
+        ("cache_index_blocks", "Different blocks known", None),
+        blocks,
+    )?;
+    let pairs = indexes.iter().flat_map(|(labels, stats)| {
+        let kinds = [("predicted", stats.predicted), ("reported", stats.reported)];
+        kinds.map(|(kind, count)| {
+            let IndexLabels { server, index } = labels.clone();
+            let labels = IndexKindLabels {
+                server,
+                index,
+                kind,
+            };
+            (labels, count as f64)
+        })
+    });
+    gauges(
+        encoder,
+        (
+            "cache_index_pairs",
+            "Blocks known, once for each endpoint that holds them",
+            None,
+        ),
+        pairs,
+    )?;
+    let bytes = of(|stats| stats.bytes);
+    gauges(
+        encoder,
+        ("cache_index", "Memory of the index", Some(&Unit::Bytes)),
+        bytes,
+    )?;
+    for (name, help, value) in INDEX_COUNTERS {
+        let rows = indexes.iter();
+        let rows = rows.map(|(labels, stats)| (labels.clone(), value(&stats.counters)));
+        counters(encoder, (name, help), rows)?;
+    }
+    Ok(())
+}
+
+fn encode_budget(encoder: &mut DescriptorEncoder<'_>, budget: &IndexBudget) -> Result<(), Error> {
+    let memory = [("used", budget.used()), ("limit", budget.limit())];
+    let rows = memory.map(|(kind, bytes)| (KindLabels { kind }, bytes as f64));
+    gauges(
+        encoder,
+        (
+            "cache_memory",
+            "Memory of all indexes, and what they may take",
+            Some(&Unit::Bytes),
+        ),
+        rows.into_iter(),
+    )
+}
+
+fn encode_tokens(encoder: &mut DescriptorEncoder<'_>, tokens: &TokenPool) -> Result<(), Error> {
+    let counts = tokens.counters();
+    let timely = [("in_time", counts.in_time), ("late", counts.late)];
+    let unavailable = counts.unavailable.iter();
+    let unavailable = unavailable.map(|&(reason, count)| (reason.as_str(), count));
+    let outcomes = timely.into_iter().chain(unavailable);
+    counters(
+        encoder,
+        (
+            "tokenized_prompts",
+            "Prompts by what became of their tokens: in time, late, or why there are none",
+        ),
+        outcomes.map(|(outcome, count)| (OutcomeLabel { outcome }, count)),
+    )?;
+    let parts = [("hit", counts.memo_hits), ("miss", counts.memo_misses)];
+    counters(
+        encoder,
+        (
+            "tokenizer_memo_parts",
+            "Parts of prompts found in the memo, or encoded",
+        ),
+        parts
+            .into_iter()
+            .map(|(outcome, count)| (OutcomeLabel { outcome }, count)),
+    )?;
+    gauges(
+        encoder,
+        (
+            "tokenizer_memo",
+            "Memory of the tokens remembered",
+            Some(&Unit::Bytes),
+        ),
+        [(Vec::<(String, String)>::new(), counts.memo_bytes as f64)].into_iter(),
+    )
+}
+
+fn encode_events(
+    encoder: &mut DescriptorEncoder<'_>,
+    members: &[(EndpointLabels, Arc<MemberCache>)],
+) -> Result<(), Error> {
+    let live = members.iter();
+    let live = live.map(|(labels, cache)| (labels.clone(), f64::from(u8::from(cache.is_live()))));
+    gauges(
+        encoder,
+        (
+            "kv_events_live",
+            "1 where KV events come and tell what the endpoint holds",
+            None,
+        ),
+        live,
+    )?;
+    // Of endpoints that are followed only: most never are.
+    let followed = members.iter().filter_map(|(labels, cache)| {
+        let counts = cache.following().counts();
+        (counts != SubscriptionCounts::default() || !cache.following().states().is_empty())
+            .then(|| (labels, cache.following().states(), counts))
+    });
+    let followed: Vec<_> = followed.collect();
+    let states = followed.iter().flat_map(|(labels, states, _)| {
+        SubscriptionState::ALL.map(|state| {
+            let labels = EndpointStateLabels {
+                server: labels.server.clone(),
+                endpoint: labels.endpoint.clone(),
+                state: state.as_str(),
+            };
+            let count = states.iter().filter(|&&now| now == state).count();
+            (labels, count as f64)
+        })
+    });
+    gauges(
+        encoder,
+        (
+            "kv_event_subscriptions",
+            "Publishers of KV events that are followed, one for each data-parallel rank",
+            None,
+        ),
+        states,
+    )?;
+    for (name, help, value) in EVENT_COUNTERS {
+        let rows = followed.iter();
+        let rows = rows.map(|(labels, _, counts)| ((*labels).clone(), value(counts)));
+        counters(encoder, (name, help), rows)?;
+    }
+    Ok(())
+}
+
+fn gauges<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    rows: impl Iterator<Item = (L, f64)>,
+) -> Result<(), Error> {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for (labels, value) in rows {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+fn counters<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    rows: impl Iterator<Item = (L, u64)>,
+) -> Result<(), Error> {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in rows {
+        family
+            .encode_family(&labels)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+    }
+    Ok(())
+}
