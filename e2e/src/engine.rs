@@ -25,6 +25,7 @@ mod server;
 mod shared;
 mod stream;
 mod timing;
+mod tokenizer;
 pub mod tokens;
 
 pub use blocks::KvEvent;
@@ -38,3 +39,4 @@ pub use reply::Incoming;
 pub use sequence::{GenerateRequest, RequestId};
 pub use server::{EngineServer, StartError};
 pub use timing::Batch;
+pub use tokenizer::TokenizingError;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -24,6 +25,10 @@ struct Flags {
     /// Name of a LoRA adapter loaded at the start; repeatable.
     #[arg(long = "lora")]
     loras: Vec<String>,
+    /// Tokenise as this model does: a folder as Hugging Face lays it out, or a tokenizer.json alone. By default four
+    /// bytes are a token.
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
     /// Costs and capacities: k7b, h8b, q32, a100-8b or instant.
     #[arg(long, default_value = "h8b", value_parser = profile)]
     profile: Profile,
@@ -140,6 +145,7 @@ impl Flags {
             listen: self.listen,
             models: self.models,
             loras: self.loras,
+            tokenizer: self.tokenizer,
             profile,
             speed: self.speed,
             seed: self.seed,

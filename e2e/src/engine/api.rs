@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use sluice_proxy::tokens::ApiKind;
 
 pub(crate) use error::ApiError;
 pub(crate) use job::{Delta, Job, Usage};
@@ -56,9 +57,9 @@ async fn route(shared: &Arc<Shared>, incoming: &Incoming, usage: bool) -> Result
         ("GET", "/v1/models") => Ok(models::list(shared)),
         ("POST", "/v1/load_lora_adapter") => models::load_lora(shared, incoming),
         ("POST", "/v1/unload_lora_adapter") => models::unload_lora(shared, incoming),
-        ("POST", "/tokenize") => tokenize::tokenize(shared, incoming),
+        ("POST", "/tokenize") => tokenize::tokenize(shared, incoming).await,
         ("POST", "/detokenize") => tokenize::detokenize(incoming),
-        ("POST", "/v1/chat/completions/render") => render::chat(shared, incoming),
+        ("POST", "/v1/chat/completions/render") => render::chat(shared, incoming).await,
         ("GET", "/kv_event_sources") => Ok(Reply::json(
             200,
             &shared
@@ -131,6 +132,23 @@ fn read<T: DeserializeOwned>(incoming: &Incoming) -> Result<T, ApiError> {
         return Err(ApiError::media_type());
     }
     serde_json::from_slice(&incoming.body).map_err(|error| ApiError::json(&error))
+}
+
+/// The prompts of a body: one by the model's tokenizer if there is one, else `own`, by the simulator's rule.
+async fn prompts_of(
+    shared: &Shared,
+    incoming: &Incoming,
+    kind: ApiKind,
+    own: impl FnOnce() -> Result<Vec<Vec<u32>>, ApiError>,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let Some(tokenizing) = &shared.tokenizing else {
+        return own();
+    };
+    let ids = tokenizing.ids(kind, &incoming.body).await;
+    ids.map(|ids| vec![ids]).map_err(|reason| {
+        let message = format!("the prompt cannot be tokenised: {}", reason.as_str());
+        ApiError::bad_request(None, message)
+    })
 }
 
 /// `usage` of the OpenAI surfaces, with vLLM's order of fields.

@@ -1,6 +1,7 @@
 //! What a simulated engine is started with.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::FaultRule;
@@ -18,6 +19,8 @@ pub struct EngineOptions {
     pub loras: Vec<String>,
     /// How many adapters `vllm:lora_requests_info` claims may run at once.
     pub max_loras: usize,
+    /// Tokenises as this model does: a folder or a `tokenizer.json`. By default four bytes are a token.
+    pub tokenizer: Option<PathBuf>,
     /// Costs and capacities.
     pub profile: Profile,
     /// Engine seconds in one second of the wall clock.
@@ -45,6 +48,7 @@ impl Default for EngineOptions {
             models: vec!["tiny".to_owned()],
             loras: Vec::new(),
             max_loras: 4,
+            tokenizer: None,
             profile: Profile::H8B,
             speed: 1.0,
             seed: 0,

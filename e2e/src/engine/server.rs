@@ -20,6 +20,7 @@ use super::model::Gauges;
 use super::options::EngineOptions;
 use super::reply::Incoming;
 use super::shared::{ListenCommand, Shared};
+use super::tokenizer::{Tokenizing, TokenizingError};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 8192;
@@ -46,6 +47,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The model's tokenizer is not there.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizingError),
     /// No thread or no event queue.
     #[error("cannot start the engine's runtime, is a limit of the system reached?")]
     Runtime(#[from] io::Error),
@@ -83,7 +87,9 @@ impl EngineServer {
             }
             None => (None, None),
         };
-        let shared = Shared::new(options, commands, kv);
+        let path = options.tokenizer.as_deref();
+        let tokenizing = path.map(Tokenizing::load).transpose()?;
+        let shared = Shared::new(options, commands, kv, tokenizing);
         let (stop, stopped) = oneshot::channel();
         let main = {
             let shared = shared.clone();

@@ -16,6 +16,7 @@ use super::hash;
 use super::kv::KvHandle;
 use super::options::EngineOptions;
 use super::profile::Profile;
+use super::tokenizer::Tokenizing;
 
 /// Asks the accept loop to listen or not; the answer is the call.
 pub(crate) struct ListenCommand {
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     listen: mpsc::UnboundedSender<ListenCommand>,
     /// Publisher of KV events, if they are on.
     pub(crate) kv: Option<KvHandle>,
+    /// The model's tokenizer, if it has one.
+    pub(crate) tokenizing: Option<Tokenizing>,
     paced: AtomicUsize,
     next_id: AtomicU64,
     boot: u64,
@@ -51,6 +54,7 @@ impl Shared {
         options: EngineOptions,
         listen: mpsc::UnboundedSender<ListenCommand>,
         kv: Option<KvHandle>,
+        tokenizing: Option<Tokenizing>,
     ) -> Arc<Self> {
         let boot = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -77,6 +81,7 @@ impl Shared {
             faulty: AtomicBool::new(false),
             listen,
             kv,
+            tokenizing,
             paced: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
             boot,

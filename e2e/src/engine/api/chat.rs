@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::completions::{StreamOptions, stops};
 use super::job::Ask;
-use super::{ApiError, Delta, Job, quoted, quoted_or_null, read, usage_json};
+use super::{ApiError, ApiKind, Delta, Job, prompts_of, quoted, quoted_or_null, read, usage_json};
 use crate::engine::reply::{Incoming, JSON, Reply};
 use crate::engine::shared::Shared;
 use crate::engine::stream::{EventStream, Format};
@@ -63,9 +63,10 @@ pub(super) async fn reply(
         .as_deref()
         .ok_or_else(|| ApiError::missing("messages"))?;
     let options = request.stream_options.unwrap_or_default();
+    let own = || Ok(vec![prompt(messages, request.tools.as_ref())]);
     let ask = Ask {
         model: request.model,
-        prompts: vec![prompt(messages, request.tools.as_ref())],
+        prompts: prompts_of(shared, incoming, ApiKind::Chat, own).await?,
         choices: request.n.unwrap_or(1).clamp(1, 128),
         max_tokens: request.max_completion_tokens.or(request.max_tokens),
         seed: request.seed,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::job::Ask;
-use super::{ApiError, Delta, Job, quoted, quoted_or_null, read, usage_json};
+use super::{ApiError, ApiKind, Delta, Job, prompts_of, quoted, quoted_or_null, read, usage_json};
 use crate::engine::reply::{Incoming, JSON, Reply};
 use crate::engine::shared::Shared;
 use crate::engine::stream::{EventStream, Format};
@@ -92,14 +92,12 @@ pub(super) async fn reply(
 ) -> Result<Reply, ApiError> {
     let request: CompletionRequest = read(incoming)?;
     let options = request.stream_options.unwrap_or_default();
+    let prompt = request.prompt.as_ref();
+    let prompt = prompt.ok_or_else(|| ApiError::missing("prompt"))?;
+    let own = || prompts(prompt);
     let ask = Ask {
         model: request.model,
-        prompts: prompts(
-            request
-                .prompt
-                .as_ref()
-                .ok_or_else(|| ApiError::missing("prompt"))?,
-        )?,
+        prompts: prompts_of(shared, incoming, ApiKind::Completions, own).await?,
         choices: request.n.unwrap_or(1).clamp(1, 128),
         max_tokens: request.max_tokens,
         seed: request.seed,

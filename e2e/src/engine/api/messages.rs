@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::chat::{ChatMessage, prompt};
 use super::job::Ask;
-use super::{ApiError, Delta, Job, read};
+use super::{ApiError, ApiKind, Delta, Job, prompts_of, read};
 use crate::engine::reply::{Incoming, Reply};
 use crate::engine::shared::Shared;
 use crate::engine::stream::{EventStream, Format};
@@ -43,7 +43,10 @@ pub(super) async fn reply(
     }
     let ask = Ask {
         model: request.model,
-        prompts: vec![prompt(&messages, None)],
+        prompts: prompts_of(shared, incoming, ApiKind::Messages, || {
+            Ok(vec![prompt(&messages, None)])
+        })
+        .await?,
         choices: 1,
         max_tokens: request.max_tokens,
         stop: request.stop_sequences.unwrap_or_default(),

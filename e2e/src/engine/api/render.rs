@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::chat::{ChatMessage, prompt};
-use super::{ApiError, read};
+use super::{ApiError, ApiKind, prompts_of, read};
 use crate::engine::reply::{Incoming, Reply};
 use crate::engine::shared::Shared;
 
@@ -24,14 +24,16 @@ struct RenderRequest {
     cache_salt: Option<String>,
 }
 
-pub(super) fn chat(shared: &Arc<Shared>, incoming: &Incoming) -> Result<Reply, ApiError> {
+pub(super) async fn chat(shared: &Arc<Shared>, incoming: &Incoming) -> Result<Reply, ApiError> {
     let request: RenderRequest = read(incoming)?;
     let messages = request
         .messages
         .ok_or_else(|| ApiError::missing("messages"))?;
+    let own = || Ok(vec![prompt(&messages, request.tools.as_ref())]);
+    let tokens = prompts_of(shared, incoming, ApiKind::Chat, own).await?;
     let body = json!({
         "request_id": format!("chatcmpl-{}", shared.new_id()),
-        "token_ids": prompt(&messages, request.tools.as_ref()),
+        "token_ids": tokens.concat(),
         "features": null,
         "sampling_params": {"max_tokens": request.max_completion_tokens.or(request.max_tokens)},
         "model": request.model.or_else(|| shared.options.models.first().cloned()),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::chat::{ChatMessage, prompt};
-use super::{ApiError, read};
+use super::{ApiError, ApiKind, prompts_of, read};
 use crate::engine::reply::{Incoming, Reply};
 use crate::engine::shared::Shared;
 use crate::engine::tokens;
@@ -18,17 +18,19 @@ struct TokenizeRequest {
     tools: Option<serde_json::Value>,
 }
 
-pub(super) fn tokenize(shared: &Arc<Shared>, incoming: &Incoming) -> Result<Reply, ApiError> {
+pub(super) async fn tokenize(shared: &Arc<Shared>, incoming: &Incoming) -> Result<Reply, ApiError> {
     let request: TokenizeRequest = read(incoming)?;
-    let tokens = match (request.messages, request.prompt) {
-        (Some(messages), _) => prompt(&messages, request.tools.as_ref()),
+    let (kind, own) = match (request.messages, request.prompt) {
+        (Some(messages), _) => (ApiKind::Chat, prompt(&messages, request.tools.as_ref())),
         (None, Some(text)) => {
             let mut ids = Vec::new();
             tokens::encode(&text, &mut ids);
-            ids
+            (ApiKind::Completions, ids)
         }
         (None, None) => return Err(ApiError::missing("prompt")),
     };
+    let tokens = prompts_of(shared, incoming, kind, || Ok(vec![own])).await?;
+    let tokens = tokens.concat();
     let body = json!({
         "count": tokens.len(), "max_model_len": shared.options.max_model_len, "tokens": tokens, "token_strs": null,
     });
