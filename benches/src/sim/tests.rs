@@ -26,7 +26,7 @@ fn finished(outcome: &Outcome) -> usize {
 
 #[test]
 fn the_same_seed_gives_the_same_outcome_and_another_does_not() {
-    let workload = small("A-long", 120);
+    let workload = small("A-long", 60);
     let setup = Setup {
         replicas: 2,
         ..Setup::default()
@@ -106,7 +106,7 @@ fn the_ideal_of_two_equal_prompts_is_all_but_the_last_block_once() {
 
 #[test]
 fn events_keep_the_hits_across_replicas_and_guesses_do_not() {
-    let workload = small("C", 160);
+    let workload = small("C", 100);
     let hits = |policy: &str, replicas: usize| {
         let setup = Setup {
             replicas,
