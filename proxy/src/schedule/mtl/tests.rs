@@ -88,7 +88,7 @@ fn preemption_is_charged_above_95_per_cent_of_the_cache() {
     let expected = excess / 380_000.0 * 200.0 * (9.2 + 0.000_076_2 * 380_000.0);
     let policy = Mtl::default();
     near(term(&policy, &REQUEST, &candidates, "preemption"), expected);
-    let crowded_out = pool(&[load(40, 0, 380_000), load(60, 0, 200_000)]);
+    let crowded_out = pool(&[load(40, 0, 380_000), load(40, 0, 200_000)]);
     assert_eq!(best(&REQUEST, &crowded_out), 1);
 }
 
