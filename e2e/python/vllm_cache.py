@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ ANSWER_TOKENS = 16
 WANTED = 0.95
 # Of a bytes-mode prediction: the ratio of bytes to tokens is a mean over prompts.
 TOLERATED = 0.05
+
+PARTS = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "max": 100}
 
 Sample = namedtuple("Sample", "turn prompt predicted_prompt predicted cached endpoint")
 
@@ -102,7 +105,7 @@ def summary(mode, samples):
         "right": sum(is_right(mode, one) for one in samples) / count,
         "exact": sum(one.predicted // BLOCK * BLOCK == one.cached for one in samples) / count,
         "hit": sum(one.cached for one in samples) / sum(one.prompt for one in samples),
-        "off_tokens": {"min": off[0], "p5": off[count // 20], "p50": off[count // 2], "p95": off[count * 19 // 20], "max": off[-1]},
+        "off_tokens": {name: off[min(count * part // 100, count - 1)] for name, part in PARTS.items()},
         "prompt_counted": sum(one.predicted_prompt == one.prompt for one in samples) / count,
         "endpoints": sorted(sum(one.endpoint == name for one in samples) for name in {one.endpoint for one in samples}),
     }
@@ -135,6 +138,7 @@ def arguments():
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as any other end: with the children
     vllm, binary = os.path.abspath(options.vllm), os.path.abspath(options.gateway)
     result = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cpus": os.cpu_count()}
     result |= {"kernel": platform.release(), "seed": options.seed, "block": BLOCK, "wanted": WANTED, "modes": {}}

@@ -46,7 +46,8 @@ impl Counts {
     /// What is known of a prompt. Its end is `counted`, or by the ratio of its known beginning, or else by `ratio`,
     /// bytes for a token.
     pub(super) fn measure(&self, chain: &Chain, counted: Option<u32>, ratio: f64) -> Measure {
-        let mut marks: Vec<Mark> = Vec::new();
+        // With room for all, so that a prompt costs one allocation.
+        let mut marks: Vec<Mark> = Vec::with_capacity(chain.blocks() / STRIDE + 2);
         for blocks in places(chain) {
             let last = marks.last().map_or(0, |mark| mark.tokens);
             if let Some(tokens) = self.find(chain, blocks)
