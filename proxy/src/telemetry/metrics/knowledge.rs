@@ -305,15 +305,12 @@ fn encode_tokens(encoder: &mut DescriptorEncoder<'_>, tokens: &TokenPool) -> Res
             .into_iter()
             .map(|(outcome, count)| (OutcomeLabel { outcome }, count)),
     )?;
-    gauges(
-        encoder,
-        (
-            "tokenizer_memo",
-            "Memory of the tokens remembered",
-            Some(&Unit::Bytes),
-        ),
-        [(Vec::<(String, String)>::new(), counts.memo_bytes as f64)].into_iter(),
-    )
+    let bytes = counts.memo_bytes as f64;
+    let help = "Memory of the tokens remembered";
+    let unit = Some(&Unit::Bytes);
+    encoder
+        .encode_descriptor("tokenizer_memo", help, unit, MetricType::Gauge)?
+        .encode_gauge(&bytes)
 }
 
 fn encode_events(

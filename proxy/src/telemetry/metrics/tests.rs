@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cache::subscribe::SubscriptionView;
 use crate::telemetry::record::RecordError;
+use crate::tokens::TokenPoolParams;
 
 fn metrics() -> Metrics {
     let build = BuildInfo {
@@ -341,4 +343,56 @@ fn endpoints_show_their_live_state_until_they_leave() {
     );
     metrics.set_endpoints(std::iter::empty());
     assert_eq!(samples(&metrics.encode()), samples(&none));
+}
+
+#[test]
+fn what_is_known_of_caches_is_read_when_it_is_asked_for() {
+    let metrics = metrics();
+    let budget = IndexBudget::new(1 << 20);
+    metrics.set_index_budget(&budget);
+    let tokens = Arc::new(TokenPool::new(TokenPoolParams::default()).unwrap());
+    metrics.set_token_pool(&tokens);
+    let pool = PoolCache::new(&budget);
+    let member = MemberCache::new(&pool);
+    let names: [Arc<str>; 2] = [Arc::from("ns/pool"), Arc::from("10.0.0.1:8000")];
+    let [server, endpoint] = &names;
+    metrics.set_caches(
+        std::iter::once((server, &pool)),
+        std::iter::once((server, endpoint, &member)),
+    );
+    member.import(&[(1, 256), (2, 256)]);
+    let text = metrics.encode();
+    let endpoint_labels = "server=\"ns/pool\",endpoint=\"10.0.0.1:8000\"";
+    assert_lines(
+        &text,
+        &[
+            "sluice_cache_index_blocks{server=\"ns/pool\",index=\"bytes\"} 2.0",
+            "sluice_cache_index_pairs{server=\"ns/pool\",index=\"bytes\",kind=\"predicted\"} 2.0",
+            "sluice_cache_index_pairs{server=\"ns/pool\",index=\"tokens\",kind=\"reported\"} 0.0",
+            "sluice_cache_index_evicted_pairs_total{server=\"ns/pool\",index=\"bytes\"} 0",
+            "sluice_cache_memory_bytes{kind=\"limit\"} 1048576.0",
+            "sluice_tokenized_prompts_total{outcome=\"in_time\"} 0",
+            "sluice_tokenized_prompts_total{outcome=\"queue_full\"} 0",
+            "sluice_tokenizer_memo_bytes 0.0",
+            &format!("sluice_kv_events_live{{{endpoint_labels}}} 0.0"),
+        ],
+    );
+    // Nobody is followed: only whether they are live is shown.
+    assert!(!text.contains("sluice_kv_event_subscriptions{"));
+    member.set_live(true);
+    member
+        .following()
+        .begin(vec![SubscriptionView::for_tests(7, 1)]);
+    let text = metrics.encode();
+    assert_lines(
+        &text,
+        &[
+            &format!("sluice_kv_events_live{{{endpoint_labels}}} 1.0"),
+            &format!("sluice_kv_event_subscriptions{{{endpoint_labels},state=\"connecting\"}} 1.0"),
+            &format!("sluice_kv_event_batches_total{{{endpoint_labels}}} 7"),
+            &format!("sluice_kv_event_gaps_total{{{endpoint_labels}}} 1"),
+        ],
+    );
+    drop((member, pool));
+    assert!(!metrics.encode().contains("sluice_cache_index_blocks"));
 }
