@@ -46,9 +46,10 @@ impl Counts {
     /// What is known of a prompt. Its end is `counted`, or by the ratio of its known beginning, or else by `ratio`,
     /// bytes for a token.
     pub(super) fn measure(&self, chain: &Chain, counted: Option<u32>, ratio: f64) -> Measure {
-        // With room for all, so that a prompt costs one allocation.
+        // With room for most, so that a prompt costs one allocation.
         let mut marks: Vec<Mark> = Vec::with_capacity(chain.blocks() / STRIDE + 2);
-        for blocks in places(chain) {
+        // At every block: an earlier turn ended at any of them.
+        for blocks in 1..=chain.blocks() {
             let last = marks.last().map_or(0, |mark| mark.tokens);
             if let Some(tokens) = self.find(chain, blocks)
                 && tokens >= last
@@ -131,7 +132,7 @@ fn estimate(known: Option<Mark>, bytes: u32, ratio: f64) -> u32 {
     known.tokens.saturating_add(rest)
 }
 
-/// Blocks of a chain that have a cell, by how many blocks end there.
+/// Blocks of a chain that get a cell, by how many blocks end there.
 fn places(chain: &Chain) -> impl Iterator<Item = usize> {
     let blocks = chain.blocks();
     let last = (!blocks.is_multiple_of(STRIDE)).then_some(blocks);
@@ -170,9 +171,13 @@ mod tests {
         let counts = Counts::default();
         let (first, more) = ("x".repeat(1000), "y".repeat(200));
         counts.note(&chain(&first), 500);
-        let measure = counts.measure(&chain(&(first + &more)), None, 4.0);
+        let second = chain(&(first + &more));
+        let measure = counts.measure(&second, None, 4.0);
         // 960 bytes are full blocks; the rest is taken to be of the same kind.
         assert_eq!([measure.tokens(960), measure.all()], [480, 600]);
+        // A turn of another kind: the first one's count stays, though its last block is no longer the last.
+        let measure = counts.measure(&second, Some(1500), 4.0);
+        assert_eq!([measure.tokens(960), measure.all()], [480, 1500]);
     }
 
     #[test]
