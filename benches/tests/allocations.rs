@@ -24,10 +24,10 @@ use sluice_proxy::http::{RequestHead, ResponseHead};
 use sluice_proxy::serving::ServingStore;
 use sluice_proxy::telemetry::{AccessLog, BuildInfo, Metrics};
 
-/// Most allocations of one request.
-const MOST: u64 = 50;
-/// Most bytes allocated for one request, besides its body.
-const MOST_BYTES: u64 = 20 << 10;
+/// Most allocations of one request: some 47 to serve it, the rest to know what endpoints hold of its prompt.
+const MOST: u64 = 60;
+/// Most bytes allocated for one request, besides its body. Of a long prompt block hashes are a third.
+const MOST_BYTES: u64 = 30 << 10;
 
 /// A client in memory.
 struct Memory {

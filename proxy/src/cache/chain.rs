@@ -126,8 +126,16 @@ impl Chain {
     /// Starts a chain over text.
     #[must_use]
     pub fn bytes(seed: u64) -> ByteChain {
+        Self::bytes_of(seed, 0)
+    }
+
+    /// As [`Self::bytes`], with room for the hashes of so many bytes.
+    #[must_use]
+    pub fn bytes_of(seed: u64, expected: usize) -> ByteChain {
+        let finest = expected / MIN_BYTES as usize;
+        let graded = FINE_BLOCKS + LEVELS * LEVEL_BLOCKS + expected / MAX_BYTES as usize;
         ByteChain {
-            hashes: Vec::new(),
+            hashes: Vec::with_capacity(finest.min(graded)),
             last: link(seed, BYTES_TAG, 0),
             extra: 0,
             start: 0,

@@ -49,7 +49,9 @@ impl Prompt {
 /// The chain over the prompt of a JSON body. Prompts for different adapters or salts share nothing.
 fn byte_chain(body: &[u8], facts: &Facts, adapter: Option<&str>) -> Chain {
     let salt = facts.cache_salt.as_deref().unwrap_or_default();
-    let mut chain = Chain::bytes(seed(&[adapter.unwrap_or_default(), salt]));
+    let tools = facts.tools.as_ref().map_or(0, |tools| tools.len());
+    let seed = seed(&[adapter.unwrap_or_default(), salt]);
+    let mut chain = Chain::bytes_of(seed, facts.prompt_bytes + tools);
     if let Some(tools) = &facts.tools {
         chain.push_digest(border(PromptKind::Calls));
         chain.push(&body[tools.clone()]);

@@ -20,11 +20,10 @@ pub(super) async fn tokenize(
     let (Some(tokens), Some(kind)) = (&gateway.tokens, surface::token_kind(path)) else {
         return;
     };
-    let servers: Vec<usize> = plan.servers().collect();
-    for server in servers {
-        let Some(tokenizer) = useful(&routed.serving.pools[server]) else {
-            continue;
-        };
+    let pools = &routed.serving.pools;
+    let useful = |server: usize| Some((server, useful(&pools[server])?));
+    let servers: Vec<_> = plan.servers().filter_map(useful).collect();
+    for (server, tokenizer) in servers {
         let body = routed.body.bytes.clone();
         if let Outcome::Tokens(ids) = tokens.tokenize(&tokenizer, kind, body).await {
             plan.set_tokens(server, &ids);
