@@ -257,13 +257,13 @@ pub fn seed(parts: &[&str]) -> u64 {
 pub fn token_seed(lora: Option<&str>) -> u64 {
     match lora {
         Some(name) => seed(&[name]),
-        None => seed(&[]),
+        None => digest::<&str>(SEED_TAG, &[]),
     }
 }
 
 /// What goes into a block's `extra`: cache salt, multimodal ids. Never zero, since zero means nothing.
 #[must_use]
-pub fn extra_digest(parts: &[&str]) -> u64 {
+pub fn extra_digest<P: AsRef<[u8]>>(parts: &[P]) -> u64 {
     digest(EXTRA_TAG, parts).max(1)
 }
 
@@ -272,12 +272,12 @@ const EXTRA_TAG: u64 = u64::from_le_bytes(*b"extra...");
 const BYTES_TAG: u64 = u64::from_le_bytes(*b"bytes...");
 const TOKENS_TAG: u64 = u64::from_le_bytes(*b"tokens..");
 
-fn digest(tag: u64, parts: &[&str]) -> u64 {
+fn digest<P: AsRef<[u8]>>(tag: u64, parts: &[P]) -> u64 {
     let mut hasher = Xxh3Default::new();
     hasher.update(&tag.to_le_bytes());
-    for part in parts {
+    for part in parts.iter().map(AsRef::as_ref) {
         hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
+        hasher.update(part);
     }
     hasher.digest()
 }

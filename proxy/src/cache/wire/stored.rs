@@ -2,11 +2,12 @@
 //!
 //! Sources: vLLM 0.32 `vllm/distributed/kv_events.py`, SGLang 0.5.23 `srt/disaggregation/kv_events.py`.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::event::Field;
 use super::reader::{Reader, Token, too_large};
 use super::{Budget, MAX_BLOCKS, MAX_TOKENS, WireError};
+use crate::cache::chain::extra_digest;
 use crate::cache::event::{EngineHash, KvEvent, Medium, Stored};
 
 /// The values of one event.
@@ -132,7 +133,7 @@ impl<'a> Fields<'a> {
         }
         if digests.is_empty() && salt.is_some() && !self.hashes.is_empty() {
             digests.resize(self.hashes.len(), 0);
-            digests[0] = extra_digest(salt.iter().map(|salt| salt.as_bytes()));
+            digests[0] = extra_digest(&[salt.unwrap_or_default()]);
         }
         if digests.iter().all(|&digest| digest == 0) {
             digests.clear();
@@ -236,20 +237,9 @@ fn block_digest(
         }
     }
     parts.extend(salt.map(str::as_bytes));
-    Ok(extra_digest(parts))
-}
-
-/// Digest of what tells a block apart besides its tokens; zero for nothing. Parts are length-prefixed, so that their
-/// borders count.
-pub(crate) fn extra_digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut parts = parts.into_iter().peekable();
-    if parts.peek().is_none() {
-        return 0;
-    }
-    let mut hasher = Xxh3::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.digest().max(1)
+    Ok(if parts.is_empty() {
+        0
+    } else {
+        extra_digest(&parts)
+    })
 }

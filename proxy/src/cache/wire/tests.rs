@@ -1,9 +1,13 @@
 use proptest::prelude::*;
 use rmp::encode as msgpack;
 
-use super::stored::extra_digest;
+use std::collections::HashMap;
+
 use super::*;
+use crate::cache::budget::IndexBudget;
+use crate::cache::chain::{Chain, extra_digest, token_seed};
 use crate::cache::event::{EngineHash, KvEvent, Medium, Stored};
+use crate::cache::index::Index;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vllm_kv_events");
 
@@ -124,7 +128,7 @@ fn assert_stored(line: &str, stored: &Stored) {
     match first {
         "None" | "lora-a" => assert!(stored.extra.is_empty(), "{line}"),
         salt => {
-            assert_eq!(stored.extra[0], extra_digest([salt.as_bytes()]));
+            assert_eq!(stored.extra[0], extra_digest(&[salt]));
             assert!(stored.extra[1..].iter().all(|&digest| digest == 0));
         }
     }
@@ -202,7 +206,7 @@ fn positional_events_of_old_builds_are_read() {
         medium: Medium::Host,
         group: Some(1),
         partial_attention: true,
-        extra: vec![extra_digest([b"s".as_slice()]), 0],
+        extra: vec![extra_digest(&["s"]), 0],
     };
     assert_eq!(batch.events[0], KvEvent::Stored(expected));
     let removed = KvEvent::Removed {
@@ -243,7 +247,7 @@ fn sglang_publishes_signed_hashes_salts_and_pinned_memory() {
     let first = stored(&event(serde_json::Value::Null));
     assert_eq!(first.hashes, [EngineHash(u64::MAX - 1)]);
     assert_eq!(first.medium, Medium::Host);
-    assert_eq!(first.extra, [extra_digest([b"s".as_slice()])]);
+    assert_eq!(first.extra, [extra_digest(&["s"])]);
     let next = stored(&event((-9).into()));
     assert_eq!(next.parent, Some(EngineHash(u64::MAX - 8)));
     assert!(next.extra.is_empty(), "a salt is in the first block alone");
@@ -283,10 +287,7 @@ fn an_adapters_name_is_no_extra_key_but_a_salt_of_that_name_is() {
         stored(&payload).extra
     };
     assert!(keys(serde_json::json!(["a"])).is_empty());
-    assert_eq!(
-        keys(serde_json::json!(["a", "a"])),
-        [extra_digest([b"a".as_slice()])]
-    );
+    assert_eq!(keys(serde_json::json!(["a", "a"])), [extra_digest(&["a"])]);
     let image = keys(serde_json::json!(["a", ["image", 3]]));
     assert_ne!(image, keys(serde_json::json!(["a", ["image", 4]])));
     assert_ne!(image, keys(serde_json::json!(["a", "image", 3])));
@@ -421,5 +422,61 @@ proptest! {
         let payload = frame("00");
         let cut = cut.index(payload.len());
         prop_assert!(decode(&payload[..cut]).is_err(), "cut at {}", cut);
+    }
+}
+
+/// A block's whole prefix: tokens, what else tells its blocks apart, and the adapter.
+type Prefix = (Vec<u32>, Vec<u64>, Option<String>);
+
+/// What a naive reader of one publisher's frames holds in the end.
+#[derive(Default)]
+struct Naive(HashMap<EngineHash, Prefix>);
+
+impl Naive {
+    fn apply(&mut self, event: KvEvent) {
+        match event {
+            KvEvent::Cleared => self.0.clear(),
+            KvEvent::Removed { hashes, .. } => {
+                hashes.iter().for_each(|hash| drop(self.0.remove(hash)));
+            }
+            KvEvent::Stored(stored) => self.store(&stored),
+        }
+    }
+
+    fn store(&mut self, stored: &Stored) {
+        let start = (Vec::new(), Vec::new(), stored.lora.clone());
+        let parent = stored.parent.map(|parent| self.0.get(&parent).cloned());
+        // A parent from before the capture began: nobody can tell what follows it.
+        let Some(mut prefix) = parent.unwrap_or(Some(start)) else {
+            return;
+        };
+        let blocks = stored.tokens.chunks(stored.block_size as usize);
+        for (index, (hash, tokens)) in stored.hashes.iter().zip(blocks).enumerate() {
+            prefix.0.extend(tokens);
+            prefix.1.push(stored.extra.get(index).copied().unwrap_or(0));
+            self.0.insert(*hash, prefix.clone());
+        }
+    }
+}
+
+#[test]
+fn the_captured_frames_make_the_index_that_they_imply() {
+    for publisher in [0..=6, 7..=12, 13..=15, 17..=19] {
+        let index = Index::new(IndexBudget::new(16 << 20));
+        let slot = index.attach().unwrap();
+        let mut naive = Naive::default();
+        for number in publisher {
+            for event in events(&frame(&format!("{number:02}"))) {
+                index.apply(slot, &event);
+                naive.apply(event);
+            }
+        }
+        assert!(!naive.0.is_empty());
+        assert_eq!(index.stats().reported, naive.0.len());
+        for (tokens, extra, lora) in naive.0.values() {
+            let seed = token_seed(lora.as_deref());
+            let chain = Chain::of_tokens_with(seed, tokens, 32, extra);
+            assert_eq!(index.matched(&chain).blocks(slot) as usize, extra.len());
+        }
     }
 }
