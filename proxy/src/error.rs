@@ -75,11 +75,13 @@ pub enum RequestError {
     /// Upgrades (websocket) are not served.
     #[error("protocol upgrades are not supported")]
     Upgrade,
-    /// The matching rule's targets have no endpoint.
-    #[error("no endpoint is available for model `{model}`")]
+    /// The matching rule's targets have no endpoint, or none that can serve the request.
+    #[error("no endpoint is available for model `{model}`{}", because(*.reason))]
     NoEndpoint {
         /// As the client sent it.
         model: String,
+        /// Why the first of those there are is none.
+        reason: Option<&'static str>,
     },
     /// A target kind this build does not serve.
     #[error(
@@ -126,6 +128,10 @@ struct Row {
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
 
 impl RequestError {
     fn row(&self) -> Row {

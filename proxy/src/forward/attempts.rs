@@ -175,7 +175,8 @@ impl Attempts<'_> {
                 (Some(choice), None) => choice,
                 (None, None) => {
                     let model = job.model.to_owned();
-                    return Err(NoAnswer::Error(RequestError::NoEndpoint { model }));
+                    let reason = plan.obstacle(now);
+                    return Err(NoAnswer::Error(RequestError::NoEndpoint { model, reason }));
                 }
                 (Some(choice), Some(failure)) => {
                     let policy = &job.serving.snapshot.servers[choice.server].policy;

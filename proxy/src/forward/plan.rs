@@ -203,6 +203,14 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// Why there is no choice, where endpoints are there: the first one's reason.
+    pub fn obstacle(&self, now: Duration) -> Option<&'static str> {
+        let taking = self.targets.iter().filter(|target| target.weight > 0);
+        taking
+            .flat_map(|target| self.views(target, Demand::Any, now))
+            .find_map(|view| view.excluded)
+    }
+
     /// What the chosen endpoint was found to hold of the prompt, and so what is left for it to do.
     pub fn work(&self, choice: Choice) -> (Arc<Found>, Work) {
         let target = self.current.map(|current| &self.targets[current]);

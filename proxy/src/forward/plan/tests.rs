@@ -170,6 +170,7 @@ fn what_a_filter_removed_is_never_tried_and_its_score_moves_the_rest() {
     }
     plan.apply(candidates);
     assert_eq!(next(&mut plan, &mut random), None);
+    assert_eq!(plan.obstacle(NOW), Some("test"));
 }
 
 #[test]
