@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use sluice_config::Bootstrap;
+use sluice_config::scheduling::SchedulingConfig;
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{Answer, http1, read};
 use sluice_e2e::harness::{Gateway, model_route, model_server, wait_until};
@@ -58,6 +59,11 @@ pub(crate) fn words(answer: &Answer) -> String {
     choice["message"]["content"].as_str().unwrap().to_owned()
 }
 
+/// The product's own way of choosing, not the harness's.
+pub(crate) fn by_default(bootstrap: &mut Bootstrap) {
+    bootstrap.scheduling = SchedulingConfig::default();
+}
+
 impl Bed {
     /// One pool over the engines.
     pub(crate) async fn new(engines: Vec<EngineServer>, extra: &str) -> Self {
@@ -70,7 +76,10 @@ impl Bed {
         extra: &str,
         change: impl FnOnce(&mut Bootstrap),
     ) -> Self {
-        let builder = Gateway::builder(routes(&engines, extra)).with(change);
+        let builder = Gateway::builder(routes(&engines, extra)).with(|bootstrap| {
+            by_default(bootstrap);
+            change(bootstrap);
+        });
         Self {
             gateway: builder.start().await,
             engines,

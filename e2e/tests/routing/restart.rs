@@ -8,10 +8,13 @@ use sluice_config::Bootstrap;
 use sluice_e2e::engine::EngineServer;
 use sluice_e2e::harness::Gateway;
 
-use crate::bed::{Bed, engine, routes, text, turns};
+use crate::bed::{Bed, by_default, engine, routes, text, turns};
 
 async fn gateway(engines: &[EngineServer], file: &Path) -> Gateway {
-    let keep = |bootstrap: &mut Bootstrap| bootstrap.cache.file = Some(file.to_owned());
+    let keep = |bootstrap: &mut Bootstrap| {
+        by_default(bootstrap);
+        bootstrap.cache.file = Some(file.to_owned());
+    };
     Gateway::builder(routes(engines, ""))
         .with(keep)
         .start()
