@@ -24,7 +24,7 @@ fn load(path: &Path) -> Update {
 #[test]
 fn every_example_is_right_and_says_how_to_run_it() {
     let files = files("examples");
-    assert_eq!(files.len(), 9, "{files:?}");
+    assert_eq!(files.len(), 10, "{files:?}");
     for path in files {
         let problems = check(std::slice::from_ref(&path), Arc::new(AnyFilter));
         assert!(problems.is_empty(), "{problems:#?}");
