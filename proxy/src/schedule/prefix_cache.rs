@@ -49,23 +49,11 @@ impl Policy for PrefixCache {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
     use super::*;
-    use crate::schedule::testing::with_in_flight;
+    use crate::schedule::testing;
 
     fn best(cached: &[u32], in_flight: &[u32]) -> usize {
-        let mut candidates = with_in_flight(in_flight);
-        for (candidate, &cached) in candidates.iter_mut().zip(cached) {
-            candidate.cached_tokens = cached;
-        }
-        let request = RequestView {
-            prompt_tokens: 1000,
-            ..RequestView::default()
-        };
-        let mut random = SmallRng::seed_from_u64(1);
-        PrefixCache.rank(&request, &candidates, &mut random)[0].index
+        testing::best(&PrefixCache, cached, in_flight)
     }
 
     #[test]

@@ -143,3 +143,17 @@ impl Fleet {
         });
     }
 }
+
+/// Which candidate a policy puts first for a prompt of 1,000 tokens, by tokens cached and requests in flight.
+pub(super) fn best(policy: &dyn Policy, cached: &[u32], in_flight: &[u32]) -> usize {
+    let mut candidates = with_in_flight(in_flight);
+    for (candidate, &cached) in candidates.iter_mut().zip(cached) {
+        candidate.cached_tokens = cached;
+    }
+    let request = RequestView {
+        prompt_tokens: 1000,
+        ..RequestView::default()
+    };
+    let mut random = SmallRng::seed_from_u64(1);
+    policy.rank(&request, &candidates, &mut random)[0].index
+}

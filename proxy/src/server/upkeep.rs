@@ -1,6 +1,6 @@
 //! What must happen now and then, whether or not requests come: idle connections to engines are closed in time,
 //! endpoints in force are asked what they say of themselves and their KV events followed, and what is known of caches
-//! keeps to their size. Knowledge of caches is read at the start and written at the end.
+//! keeps to their size.
 
 use std::sync::Arc;
 use std::time::Duration;
