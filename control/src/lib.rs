@@ -1,2 +1,27 @@
 //! The control loop: Kubernetes in, configuration push out. It knows kube and never pingora.
-//! Nothing of it is needed to serve from files, so this room is still empty.
+//!
+//! Not for serving requests: a gateway goes on without any of this.
+
+mod api_error;
+pub mod certificates;
+pub mod leader;
+#[cfg(test)]
+mod testing;
+mod upkeep;
+
+use std::collections::BTreeMap;
+
+/// Under which name we own fields of objects (server-side apply).
+pub const FIELD_MANAGER: &str = "sluice-control";
+
+/// Labels of the objects that we make for ourselves.
+fn own_labels() -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "sluice"),
+        ("app.kubernetes.io/component", "control"),
+        ("app.kubernetes.io/managed-by", "sluice-control"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
