@@ -1,20 +1,50 @@
-//! One document judged by itself, for those who ask before it takes effect: an admission webhook, a status.
+//! One document, judged by itself: what it says and all that is wrong with it.
 //!
-//! Not for rules between documents (`catalog`): what a reference points at may come later.
+//! For: those who hold documents one at a time, as the control loop and its webhook do, and must come to the same
+//! verdict as the gateway. Not for what only several documents show (targets that exist): that is
+//! [`Catalog`](crate::Catalog)'s.
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::document::{DocumentPlace, Reading, read, without_echoes};
+use crate::document::{DocumentPlace, Reading, Resource, read, without_echoes};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
 use crate::validate::{Regexes, validate};
+use crate::yaml::Source;
 
-/// Everything wrong with `value` by itself, by the same rules as for files; route overrides are held against `filters`.
-/// The problems name no file and no line.
-pub fn judge(value: Value, filters: &FilterSet) -> Vec<Problem> {
-    let document = match read(value, Vec::new(), DocumentPlace::default()) {
+/// What came of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// Its content; `None` when it is of no kind of ours, or its shape is so wrong that it has no typed form. With
+    /// an error among the problems, it may hold stand-ins for what could not be read: not to be acted on.
+    pub resource: Option<Resource>,
+    /// Errors and warnings, those of its shape first.
+    pub problems: Vec<Problem>,
+}
+
+impl Judgement {
+    /// Would a gateway take it into force?
+    pub fn accepted(&self) -> bool {
+        self.resource.is_some() && !self.problems.iter().any(Problem::is_error)
+    }
+}
+
+/// Judges `value`, which came from `source` (a word for people: a file's name, "the cluster").
+pub fn judge(value: Value, source: &str, filters: &FilterSet) -> Judgement {
+    let place = DocumentPlace {
+        source: Arc::new(Source::new(source.to_owned(), String::new())),
+        ..DocumentPlace::default()
+    };
+    let document = match read(value, Vec::new(), place) {
         Reading::Document(document) => document,
-        Reading::Problem(problem) => return vec![problem],
+        Reading::Problem(problem) => {
+            return Judgement {
+                resource: None,
+                problems: vec![problem],
+            };
+        }
     };
     let mut findings = document.findings.clone();
     if let Some(resource) = &document.resource {
@@ -26,10 +56,12 @@ pub fn judge(value: Value, filters: &FilterSet) -> Vec<Problem> {
         );
         findings.extend(without_echoes(&document.findings, meaning));
     }
-    findings
-        .iter()
-        .map(|finding| document.problem(finding))
-        .collect()
+    let problems = findings.iter().map(|finding| document.problem(finding));
+    let problems = problems.collect();
+    Judgement {
+        resource: Arc::into_inner(document).and_then(|document| document.resource),
+        problems,
+    }
 }
 
 #[cfg(test)]
@@ -38,40 +70,47 @@ mod tests {
 
     use super::*;
 
-    fn route(target: Value) -> Value {
+    fn route(spec: Value) -> Value {
         json!({
             "apiVersion": "networking.serving.volcano.sh/v1alpha1",
             "kind": "ModelRoute",
-            "metadata": { "name": "chat" },
-            "spec": { "modelName": "chat", "rules": [{ "targetModels": [target] }] },
+            "metadata": { "name": "chat", "namespace": "models" },
+            "spec": spec,
         })
     }
 
-    #[test]
-    fn a_target_that_is_not_there_yet_is_no_fault() {
-        let value = route(json!({ "modelServerName": "later" }));
-        assert_eq!(judge(value, &FilterSet::unknown()), []);
+    fn verdict(value: Value) -> Judgement {
+        judge(value, "the cluster", &FilterSet::unknown())
     }
 
     #[test]
-    fn each_problem_has_its_path_and_remedy_but_no_line() {
-        let value = route(json!({ "modelServerNam": "pool", "weight": 101 }));
-        let problems = judge(value, &FilterSet::unknown());
-        let paths: Vec<&str> = problems.iter().map(|problem| &*problem.path).collect();
-        let target = "spec.rules[0].targetModels[0]";
-        assert!(
-            paths.contains(&&*format!("{target}.modelServerNam")),
-            "{paths:?}"
-        );
-        assert!(paths.contains(&&*format!("{target}.weight")), "{paths:?}");
-        assert!(problems.iter().all(|p| p.line == 0 && !p.remedy.is_empty()));
+    fn a_good_document_is_accepted_with_its_content() {
+        let good = verdict(route(json!({
+            "modelName": "chat",
+            "rules": [{ "targetModels": [{ "modelServerName": "a" }] }],
+        })));
+        assert!(good.accepted(), "{good:?}");
+        assert!(matches!(good.resource, Some(Resource::Route(_))));
     }
 
     #[test]
-    fn what_is_no_document_of_ours_is_said_to_be_none() {
-        let problems = judge(json!([]), &FilterSet::unknown());
-        assert!(problems[0].is_error(), "{problems:?}");
-        let other = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "x" } });
-        assert!(!judge(other, &FilterSet::unknown())[0].is_error());
+    fn what_is_wrong_with_shape_and_meaning_is_named_by_its_path() {
+        let bad = verdict(route(json!({
+            "modelName": "chat",
+            "rulez": [],
+            "rules": [{ "targetModels": [{ "weight": 5 }] }],
+        })));
+        assert!(!bad.accepted());
+        let paths: Vec<_> = bad.problems.iter().map(|p| p.path.as_str()).collect();
+        assert_eq!(paths, ["spec.rulez", "spec.rules[0].targetModels[0]"]);
+        assert_eq!(bad.problems[0].file, "the cluster");
+    }
+
+    #[test]
+    fn a_document_of_another_kind_is_not_accepted() {
+        let other = verdict(json!({ "apiVersion": "v1", "kind": "Pod" }));
+        assert!(!other.accepted());
+        assert_eq!(other.resource, None);
+        assert_eq!(other.problems.len(), 1);
     }
 }

@@ -30,7 +30,7 @@ pub use compile::compile;
 pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};
 pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
-pub use judge::judge;
+pub use judge::{Judgement, judge};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity};
 pub use snapshot::Snapshot;
