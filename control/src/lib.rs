@@ -5,9 +5,12 @@
 mod api_error;
 pub mod certificates;
 pub mod leader;
+pub mod listener;
+pub mod metrics;
 #[cfg(test)]
 mod testing;
 mod upkeep;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 
