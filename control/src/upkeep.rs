@@ -27,16 +27,22 @@ const RESYNC: Duration = Duration::from_secs(10 * 60);
 /// Between two writes, should two of us want different things.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the object should be, given whom clients must trust; `None`: nothing to be said yet.
-pub(crate) type Wanted = Box<dyn Fn(Option<&Trust>) -> Option<Value> + Send + Sync>;
+/// What we have to say of the object, given whom clients must trust and the object as it is; `None`: nothing.
+pub(crate) type Wanted = Box<dyn Fn(Option<&Trust>, Option<&Value>) -> Option<Value> + Send + Sync>;
+
+/// Did we make it? Else we say of it no more than we must: it belongs to a release of the chart, say.
+pub(crate) fn is_ours(object: &Value) -> bool {
+    const LABEL: &str = "app.kubernetes.io/managed-by";
+    object["metadata"]["labels"][LABEL] == crate::own_labels()[LABEL]
+}
 
 /// One object.
 pub(crate) struct Upkeep {
     pub(crate) api: Api<DynamicObject>,
     pub(crate) name: String,
     pub(crate) wanted: Wanted,
-    /// Make it if it is not there?
-    pub(crate) create: bool,
+    /// Is it no matter if it cannot be done?
+    pub(crate) optional: bool,
     pub(crate) trust: watch::Receiver<Option<Trust>>,
     pub(crate) leadership: Leadership,
 }
@@ -55,7 +61,7 @@ impl Upkeep {
                 }
                 Ok(false) => RESYNC,
                 Err(error) => {
-                    if !failing {
+                    if !failing && !self.optional {
                         let (error, name) = (explain(&error), &self.name);
                         tracing::warn!(error, name, "cannot keep this object as it should be");
                     }
@@ -79,18 +85,14 @@ impl Upkeep {
         if !self.leadership.is_leader() {
             return Ok(false);
         }
-        let wanted = (self.wanted)(self.trust.borrow_and_update().as_ref());
-        let Some(wanted) = wanted else {
+        let trust = self.trust.borrow_and_update().clone();
+        let object = self.api.get_opt(&self.name).await?;
+        let object = object.and_then(|object| serde_json::to_value(object).ok());
+        let Some(wanted) = (self.wanted)(trust.as_ref(), object.as_ref()) else {
             return Ok(false);
         };
-        match self.api.get_opt(&self.name).await? {
-            None if !self.create => return Ok(false),
-            Some(object) if is_in(&wanted, &serde_json::to_value(&object).unwrap_or_default()) => {
-                return Ok(false);
-            }
-            _ => {}
-        }
-        if !self.leadership.is_leader() {
+        let is_so = object.is_some_and(|object| is_in(&wanted, &object));
+        if is_so || !self.leadership.is_leader() {
             return Ok(false);
         }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -139,13 +141,13 @@ mod tests {
         let upkeep = Upkeep {
             api: Api::namespaced_with(server.client(), "sluice", &resource),
             name: "trust".into(),
-            wanted: Box::new(|trust| {
+            wanted: Box::new(|trust, _| {
                 Some(json!({
                     "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "trust" },
                     "data": { "ca.crt": trust?.bundle },
                 }))
             }),
-            create: true,
+            optional: false,
             trust,
             leadership: Leadership::always(),
         };
@@ -173,15 +175,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_leader_writes_and_what_need_not_be_is_not_made() {
+    async fn only_the_leader_writes() {
         let server = ApiServer::new();
         let (mut upkeep, trust) = upkeep(&server);
         trust.send_replace(Some(Trust {
             bundle: "one".into(),
         }));
-        upkeep.create = false;
-        assert!(!upkeep.pass().await.unwrap());
-        upkeep.create = true;
         let (_, follower) = crate::leader::Elector::new(
             server.client(),
             "sluice",

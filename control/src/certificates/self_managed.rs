@@ -135,8 +135,8 @@ impl SelfManaged {
         let stored = self.store.read().await.map_err(PassError::Api)?;
         let now = (self.clock)();
         if !self.leadership.is_leader() {
-            return match stored {
-                Some(stored) => Ok(stored.authorities?),
+            return match stored.and_then(|stored| stored.authorities) {
+                Some(authorities) => Ok(authorities?),
                 None => Err(PassError::NoAuthority),
             };
         }
@@ -160,7 +160,8 @@ impl SelfManaged {
     ) -> Result<(Authorities, Option<&'static str>), CertificateError> {
         let succeed =
             |last: &Authorities| Authorities::succeed(last.current.clone(), now, &self.lifetimes);
-        match (stored.map(|stored| &stored.authorities), &self.authorities) {
+        let stored = stored.and_then(|stored| stored.authorities.as_ref());
+        match (stored, &self.authorities) {
             (Some(Ok(stored)), _) if stored.is_due(now) => {
                 Ok((succeed(stored)?, Some("it was time for a new one")))
             }

@@ -34,8 +34,8 @@ pub struct SecretStore {
 /// What stood in the Secret.
 #[derive(Debug)]
 pub struct Stored {
-    /// The authorities, or why there are none in it.
-    pub authorities: Result<Authorities, CertificateError>,
+    /// The authorities, or what is wrong with them. `None`: it is empty, as the chart makes it.
+    pub authorities: Option<Result<Authorities, CertificateError>>,
     object: Secret,
 }
 
@@ -110,9 +110,12 @@ impl SecretStore {
     }
 }
 
-fn parse(secret: &Secret) -> Result<Authorities, CertificateError> {
-    let empty = BTreeMap::new();
-    let data = secret.data.as_ref().unwrap_or(&empty);
+fn parse(secret: &Secret) -> Option<Result<Authorities, CertificateError>> {
+    let data = secret.data.as_ref().filter(|data| !data.is_empty())?;
+    Some(authorities(data))
+}
+
+fn authorities(data: &BTreeMap<String, ByteString>) -> Result<Authorities, CertificateError> {
     let text = |key: &str| {
         let bytes = data.get(key).map(|bytes| bytes.0.as_slice());
         String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()

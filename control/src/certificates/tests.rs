@@ -262,14 +262,18 @@ async fn a_secret_that_is_deleted_or_damaged_gets_a_successor_that_clients_of_th
     assert_eq!(count(&leader.bundle()), 2);
     assert!(leader.accepts(&second, "127.0.0.1", &clock).await);
 
-    // One that has just started has nothing to remember.
+    // One that has just started has nothing to remember; the chart makes the Secret empty.
     server.put(
         SECRET,
-        serde_json::json!({ "metadata": { "name": "sluice-control-ca" } }),
+        serde_json::json!({ "metadata": { "name": "sluice-control-ca", "labels": { "a": "b" } } }),
     );
     let mut next = Replica::leader(&server, &clock);
     next.managed.turn().await;
     assert_eq!(count(&next.bundle()), 1);
+    assert_eq!(
+        server.object(SECRET).unwrap()["metadata"]["labels"]["a"],
+        "b"
+    );
 }
 
 #[tokio::test]

@@ -10,15 +10,13 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_config::Kind;
 use sluice_crds::networking::{GROUP, VERSION};
 
 use super::PATHS;
 use crate::certificates::Trust;
-
-/// Name of the configuration.
-pub const NAME: &str = "sluice";
+use crate::upkeep::is_ours;
 
 /// How long the API server waits for a verdict.
 pub(super) const TIMEOUT_SECONDS: i32 = 5;
@@ -56,6 +54,8 @@ pub enum Target {
 /// What is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
+    /// Name of the configuration.
+    pub name: String,
     /// Where it is.
     pub target: Target,
     /// While it is not there.
@@ -65,16 +65,30 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// The object to apply; without `trust`, the bundle is left to someone else (cert-manager's injector).
-    pub fn object(&self, trust: Option<&Trust>) -> Value {
-        let webhooks = PATHS.map(|(kind, path)| self.webhook(kind, path, trust));
-        object(webhooks.to_vec())
+    /// What to apply to the configuration as it is. One that someone else made (the chart) lacks only our authority; where
+    /// there is none, all of it is ours. Without `trust`, the bundle is left to others (cert-manager's injector).
+    pub(crate) fn object(&self, trust: Option<&Trust>, present: Option<&Value>) -> Option<Value> {
+        match present.filter(|present| !is_ours(present)) {
+            Some(theirs) => Some(with_authority(theirs, trust?)),
+            None => {
+                let webhooks = PATHS.map(|(kind, path)| self.webhook(kind, path, trust));
+                Some(object(&self.name, webhooks.to_vec()))
+            }
+        }
+    }
+
+    /// What to apply where the webhook is switched off: a configuration of ours that was left as it was would hold up
+    /// every write.
+    pub(crate) fn nothing(&self, present: Option<&Value>) -> Option<Value> {
+        present
+            .filter(|present| is_ours(present))
+            .map(|_| object(&self.name, Vec::new()))
     }
 
     fn webhook(&self, kind: Kind, path: &str, trust: Option<&Trust>) -> ValidatingWebhook {
         let plural = format!("{}s", kind.name().to_lowercase());
         ValidatingWebhook {
-            name: format!("{plural}.admission.sluice.dev"),
+            name: format!("{}.{GROUP}", kind.name().to_lowercase()),
             admission_review_versions: vec!["v1".into()],
             client_config: self.client(path, trust),
             failure_policy: Some(format!("{:?}", self.failure_policy)),
@@ -134,15 +148,25 @@ impl Registration {
     }
 }
 
-/// The object of a webhook that is switched off: left as it was, it would hold up every write.
-pub(crate) fn none() -> Value {
-    object(Vec::new())
+/// The bundle, in every webhook of the configuration, and nothing else.
+fn with_authority(present: &Value, trust: &Trust) -> Value {
+    let bundle = ByteString(trust.bundle.clone().into_bytes());
+    let webhooks = present["webhooks"].as_array().into_iter().flatten();
+    let webhooks: Vec<Value> = webhooks
+        .map(|webhook| json!({ "name": webhook["name"], "clientConfig": { "caBundle": bundle } }))
+        .collect();
+    json!({
+        "apiVersion": present["apiVersion"],
+        "kind": present["kind"],
+        "metadata": { "name": present["metadata"]["name"] },
+        "webhooks": webhooks,
+    })
 }
 
-fn object(webhooks: Vec<ValidatingWebhook>) -> Value {
+fn object(name: &str, webhooks: Vec<ValidatingWebhook>) -> Value {
     let configuration = ValidatingWebhookConfiguration {
         metadata: ObjectMeta {
-            name: Some(NAME.into()),
+            name: Some(name.into()),
             labels: Some(crate::own_labels()),
             ..ObjectMeta::default()
         },

@@ -166,10 +166,7 @@ async fn a_wrong_object_is_denied_with_every_field_and_what_to_do() {
         .await;
     assert_eq!(answer["allowed"], false);
     let message = answer["status"]["message"].as_str().unwrap();
-    assert!(
-        message.starts_with("2 errors:\n- "),
-        "{message}"
-    );
+    assert!(message.starts_with("2 errors:\n- "), "{message}");
     assert!(
         message.contains("\n- spec.rules[0].targetModels[0].weight: "),
         "{message}"
@@ -379,6 +376,7 @@ async fn calls_under_way_are_finished_at_shutdown() {
 #[test]
 fn the_registration_is_what_the_api_server_needs() {
     let mut registration = Registration {
+        name: "sluice-control-sluice".into(),
         target: Target::Service {
             namespace: "sluice".into(),
             name: "sluice-control".into(),
@@ -390,12 +388,12 @@ fn the_registration_is_what_the_api_server_needs() {
     let trust = Trust {
         bundle: "PEM".into(),
     };
-    let object = registration.object(Some(&trust));
+    let object = registration.object(Some(&trust), None).unwrap();
     assert_eq!(object["kind"], "ValidatingWebhookConfiguration");
-    assert_eq!(object["metadata"]["name"], "sluice");
+    assert_eq!(object["metadata"]["name"], "sluice-control-sluice");
     let webhook = &object["webhooks"][1];
     let want = json!({
-        "name": "modelservers.admission.sluice.dev",
+        "name": "modelserver.networking.serving.volcano.sh",
         "admissionReviewVersions": ["v1"],
         "clientConfig": {
             "caBundle": "UEVN",
@@ -417,7 +415,8 @@ fn the_registration_is_what_the_api_server_needs() {
     registration.target = Target::Url("https://127.0.0.1:9443/".into());
     registration.namespaces = vec!["models".into()];
     registration.failure_policy = FailurePolicy::Ignore;
-    let webhook = &registration.object(None)["webhooks"][0];
+    let object = registration.object(None, Some(&object)).unwrap();
+    let webhook = &object["webhooks"][0];
     let client = json!({ "url": "https://127.0.0.1:9443/validate/modelroute" });
     assert_eq!(webhook["clientConfig"], client);
     assert_eq!(webhook["failurePolicy"], "Ignore");
@@ -425,7 +424,36 @@ fn the_registration_is_what_the_api_server_needs() {
         webhook["namespaceSelector"]["matchExpressions"][0]["values"],
         json!(["models"])
     );
-    assert_eq!(registration::none()["webhooks"], json!([]));
+    let nothing = registration.nothing(Some(&object)).unwrap();
+    assert_eq!(nothing["webhooks"], json!([]));
+    assert_eq!(registration.nothing(None), None);
+}
+
+#[test]
+fn in_a_configuration_of_the_chart_only_the_authority_is_filled_in() {
+    let registration = Registration {
+        name: "sluice-control-sluice".into(),
+        target: Target::Url("https://127.0.0.1:1".into()),
+        failure_policy: FailurePolicy::Fail,
+        namespaces: Vec::new(),
+    };
+    let theirs = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": { "name": "sluice-control-sluice", "labels": { "app.kubernetes.io/managed-by": "Helm" } },
+        "webhooks": [{ "name": "a.b.c", "failurePolicy": "Ignore", "clientConfig": { "url": "https://x" } }],
+    });
+    let trust = Trust {
+        bundle: "PEM".into(),
+    };
+    let applied = registration.object(Some(&trust), Some(&theirs)).unwrap();
+    let webhooks = json!([{ "name": "a.b.c", "clientConfig": { "caBundle": "UEVN" } }]);
+    assert_eq!(applied["webhooks"], webhooks);
+    assert_eq!(
+        applied["metadata"],
+        json!({ "name": "sluice-control-sluice" })
+    );
+    assert_eq!(registration.object(None, Some(&theirs)), None);
+    assert_eq!(registration.nothing(Some(&theirs)), None);
 }
 
 #[test]
