@@ -4,6 +4,7 @@
 
 mod api_error;
 pub mod certificates;
+pub mod commands;
 pub mod leader;
 pub mod listener;
 pub mod metrics;
