@@ -2,4 +2,5 @@
 
 pub mod authenticate;
 pub mod grants;
+pub mod push;
 pub mod state;
