@@ -3,11 +3,15 @@
 //! Not for serving requests: a gateway goes on without any of this.
 
 mod api_error;
+pub mod authenticate;
 pub mod certificates;
 pub mod commands;
+pub mod grants;
 pub mod leader;
 pub mod listener;
 pub mod metrics;
+pub mod push;
+pub mod state;
 #[cfg(test)]
 mod testing;
 mod upkeep;
