@@ -7,6 +7,7 @@
 //! Not for deciding who may connect (`authenticate`).
 
 mod authority;
+mod clients;
 mod files;
 mod resolver;
 mod self_managed;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::authority::{Authorities, Authority, CertificateError};
+pub use self::clients::{ClientAuthorities, without_clients};
 pub use self::files::{CertificateFiles, FileCertificates};
 pub use self::resolver::{Resolver, server_config};
 pub use self::self_managed::SelfManaged;

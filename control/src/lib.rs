@@ -5,11 +5,15 @@
 mod api_error;
 pub mod authenticate;
 pub mod certificates;
+pub mod client;
 pub mod commands;
+pub mod flags;
 pub mod grants;
 pub mod leader;
 pub mod listener;
+pub mod logging;
 pub mod metrics;
+pub mod operations;
 pub mod push;
 pub mod state;
 #[cfg(test)]

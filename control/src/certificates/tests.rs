@@ -390,3 +390,31 @@ fn names_are_sorted_into_addresses_and_others_once() {
     assert_eq!(names.addresses.len(), 2);
     assert_eq!(names.dns.len(), 5);
 }
+
+#[tokio::test]
+async fn authorities_of_clients_are_read_again_and_bad_ones_leave_the_last_good() {
+    let clock = TestClock::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clients.crt");
+    let resolver = Arc::new(Resolver::default());
+    std::fs::write(&path, "nothing").unwrap();
+    assert!(ClientAuthorities::new(path.clone(), resolver.clone()).is_err());
+
+    let write = || {
+        let authority = Authority::generate(clock.now(), DAY).unwrap();
+        std::fs::write(&path, authority.certificate()).unwrap();
+    };
+    write();
+    let (mut reader, mut settings) = ClientAuthorities::new(path.clone(), resolver).unwrap();
+    reader.look().await;
+    assert!(!settings.has_changed().unwrap());
+    write();
+    reader.look().await;
+    assert!(settings.has_changed().unwrap());
+    settings.mark_unchanged();
+    std::fs::write(&path, "-----BEGIN CERT").unwrap();
+    reader.look().await;
+    std::fs::remove_file(&path).unwrap();
+    reader.look().await;
+    assert!(!settings.has_changed().unwrap());
+}
