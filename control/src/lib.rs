@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod operations;
 pub mod push;
+pub mod server;
 pub mod state;
 #[cfg(test)]
 mod testing;
