@@ -14,6 +14,7 @@ mod filters;
 mod load;
 mod path;
 pub mod problem;
+pub mod push;
 pub mod scheduling;
 mod shape;
 pub mod snapshot;
