@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::fs::File;
 use std::future::Future;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -71,9 +72,9 @@ fn panic_text(panic: Box<dyn Any + Send>) -> String {
     text.unwrap_or("it panicked").to_owned()
 }
 
-#[expect(clippy::print_stderr, reason = "times are for whoever runs the tests")]
+/// Past the capture of the test runner: times are for whoever runs the tests, also when they pass.
 fn say(text: &str) {
-    eprintln!("{text}");
+    writeln!(std::io::stderr(), "{text}").ok();
 }
 
 /// What kubelets do and clients meet is in `harness.log`, beside the clusters' folders.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use sluice_e2e::cluster::{Look, Namespace, eventually, on_cluster};
 
-use crate::manifests::shell;
+use super::manifests::shell;
 
 async fn log_contains(namespace: &Namespace, pod: &str, text: &str) -> Result<()> {
     eventually(&format!("{pod} says {text:?}"), || async {

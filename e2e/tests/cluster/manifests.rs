@@ -1,7 +1,7 @@
 //! Manifests that several tests apply.
 
 /// A Deployment of simulated engines and its Service, both named `engine`.
-pub(crate) fn engines(replicas: u32, extra_arguments: &str) -> String {
+pub(super) fn engines(replicas: u32, extra_arguments: &str) -> String {
     format!(
         r#"
 apiVersion: v1
@@ -34,7 +34,7 @@ spec:
 }
 
 /// A pod that runs a shell script; `extra` are more lines of its only container, `pod` more of its spec.
-pub(crate) fn shell(name: &str, script: &str, extra: &str, pod: &str) -> String {
+pub(super) fn shell(name: &str, script: &str, extra: &str, pod: &str) -> String {
     let script = script.replace('\n', "\n      ");
     let extra = extra.replace('\n', "\n    ");
     let pod = pod.replace('\n', "\n  ");

@@ -9,7 +9,7 @@ use kube::api::DeleteParams;
 use sluice_e2e::cluster::kubelet::ProbeKind;
 use sluice_e2e::cluster::{Cluster, Look, Namespace, eventually, on_cluster};
 
-use crate::manifests::engines;
+use super::manifests::engines;
 
 async fn the_service_leads_to(namespace: &Namespace, count: usize) -> Result<()> {
     eventually(&format!("the Service leads to {count} engines"), || async {
@@ -175,7 +175,7 @@ fn a_frozen_engine_answers_nothing_until_it_is_thawed() {
 fn a_namesake_of_a_deleted_pod_gets_a_process_and_a_status_of_its_own() {
     on_cluster("namesake", |namespace| async move {
         let pods = namespace.api::<Pod>();
-        let manifest = crate::manifests::shell("twin", "exec sleep 1000", "", "");
+        let manifest = super::manifests::shell("twin", "exec sleep 1000", "", "");
         namespace.apply(&manifest).await?;
         namespace.wait_ready("pod/twin").await?;
         let first = pods.get("twin").await?;
