@@ -11,8 +11,10 @@ cd "$repository"
 if [[ ${1:-} == --inside ]]; then
     shift
     ip link set lo up
+    # With 127.0.0.1 alone, resolvers that ask for usable families (AI_ADDRCONFIG) find none.
+    ip address add 10.244.0.1/32 dev lo
     ip route add local 10.244.0.0/16 dev lo
-    ip route add local 10.0.0.0/24 dev lo
+    ip route add local 10.0.0.0/16 dev lo
     # Not exec: this shell is the first process here, and collects whoever is left behind.
     status=0
     "$@" || status=$?

@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane with nodes that run pods as local processes, for tests.
 //!
 //! The test run must be inside a network of its own (`make e2e-cluster` makes one): pods have addresses of
-//! 10.244.0.0/16 and Services of 10.0.0.0/24, all of this machine. Nothing here is mocked but the container runtime.
+//! 10.244.0.0/16 and Services of 10.0.0.0/16, all of this machine. Nothing here is mocked but the container runtime.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -22,6 +22,7 @@ mod namespace;
 mod process;
 mod program;
 mod report;
+mod services;
 mod shared;
 mod wait;
 
@@ -39,6 +40,8 @@ use serde_json::json;
 
 use client::Credential;
 use kubelet::{Images, Kubelet, KubeletOptions, NodeOptions, RunningPod};
+
+use services::{Hosts, Services};
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use namespace::{Endpoint, Namespace};
@@ -83,6 +86,7 @@ pub struct Cluster(Arc<Inner>);
 struct Inner {
     // Kubelets first: their pods end before the API server does.
     kubelets: Vec<Kubelet>,
+    _services: Services,
     plane: ControlPlane,
     client: Client,
     folder: PathBuf,
@@ -110,15 +114,19 @@ impl Cluster {
             manifests::apply_crds(&client).await?;
         }
         plane.start_controllers().await?;
-        let hosts_file = folder.join("hosts");
-        std::fs::write(&hosts_file, "127.0.0.1 localhost\n::1 localhost\n")?;
+        let hosts = Arc::new(Hosts::new(folder.join("hosts")));
+        let api_server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, plane.port());
+        let proxy = plane.authority().client("system:kube-proxy", None)?;
+        let proxy = Credential::Certificate(proxy);
+        let proxy = plane.access().client(&proxy).await?;
+        let services = Services::start(proxy, hosts.clone(), api_server);
         let images = match options.images {
             Some(images) => images,
             None => Images::of_this_build()?,
         };
         let kubelets = options.nodes.iter().map(|node| {
             let (plane, folder) = (&plane, folder.join(&node.name));
-            let (images, hosts_file) = (images.clone(), hosts_file.clone());
+            let (images, hosts) = (images.clone(), hosts.clone());
             async move {
                 let user = format!("system:node:{}", node.name);
                 let certificate = plane.authority().client(&user, Some("system:nodes"))?;
@@ -127,8 +135,8 @@ impl Cluster {
                     client: plane.access().client(&credential).await?,
                     folder,
                     images,
-                    api_server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, plane.port()),
-                    hosts_file,
+                    api_server,
+                    hosts,
                 };
                 Kubelet::start(node, options).await
             }
@@ -136,6 +144,7 @@ impl Cluster {
         let kubelets = try_join_all(kubelets).await?;
         Ok(Self(Arc::new(Inner {
             kubelets,
+            _services: services,
             plane,
             client,
             folder,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
@@ -190,16 +191,26 @@ impl ControlPlane {
         self.ports.api_server
     }
 
-    /// Where the API server records requests, if `audit_policy` is set: one JSON object per line.
-    pub fn audit_log(&self) -> PathBuf {
-        self.folder.join(flags::AUDIT_LOG)
+    /// Every request that the API server has recorded so far, if `audit_policy` is set.
+    ///
+    /// # Errors
+    /// When there is no record, or it is not one.
+    pub fn audit(&self) -> anyhow::Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.folder.join(flags::AUDIT_LOG));
+        let text = text.context("no audit log: set audit_policy")?;
+        // The server may be in the middle of its last line.
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let events = lines.map(serde_json::from_str);
+        events.collect::<Result<_, _>>().context("not an audit log")
     }
 
     fn write_files(&self) -> anyhow::Result<()> {
         std::fs::create_dir_all(&self.folder)?;
         let server = self.authority.server(&[
             "127.0.0.1",
-            "10.0.0.1",
+            &self.ports.first_service().to_string(),
             "localhost",
             "kubernetes.default.svc",
         ])?;

@@ -37,6 +37,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::process::ProcessHandle;
+use super::services::Hosts;
+use super::wait::{Look, eventually};
 use environment::Facts;
 use node::NodeContext;
 use pod::{PodContext, Wanted};
@@ -53,17 +56,17 @@ pub struct Kubelet {
 }
 
 /// What a kubelet needs besides its node.
-pub struct KubeletOptions {
+pub(super) struct KubeletOptions {
     /// A client with the rights of `system:node:NAME`.
-    pub client: Client,
+    pub(super) client: Client,
     /// Where logs and volumes go.
-    pub folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// What images are.
-    pub images: Images,
+    pub(super) images: Images,
     /// Where pods find the API server.
-    pub api_server: SocketAddrV4,
-    /// `/etc/hosts` of every pod.
-    pub hosts_file: PathBuf,
+    pub(super) api_server: SocketAddrV4,
+    /// `/etc/hosts` of pods.
+    pub(super) hosts: Arc<Hosts>,
 }
 
 impl Kubelet {
@@ -71,14 +74,14 @@ impl Kubelet {
     ///
     /// # Errors
     /// When the node cannot be registered.
-    pub async fn start(node: &NodeOptions, options: KubeletOptions) -> anyhow::Result<Self> {
+    pub(super) async fn start(node: &NodeOptions, options: KubeletOptions) -> anyhow::Result<Self> {
         let context = Arc::new(NodeContext::new(
             node.name.clone(),
             options.client,
             options.folder,
             options.images,
             options.api_server,
-            options.hosts_file,
+            options.hosts,
         ));
         context.register(node).await?;
         let pods = Arc::new(Pods::default());
@@ -119,8 +122,12 @@ impl RunningPod {
     ///
     /// # Errors
     /// When it does not run.
-    pub fn freeze(&self, container: &str) -> anyhow::Result<()> {
-        self.signal(container, Signal::STOP)
+    pub async fn freeze(&self, container: &str) -> anyhow::Result<()> {
+        let process = self.signal(container, Signal::STOP)?;
+        eventually(&format!("container {container} stands still"), || async {
+            Ok(Look::when(process.stands_still(), "it runs"))
+        })
+        .await
     }
 
     /// Lets a frozen container go on.
@@ -128,7 +135,8 @@ impl RunningPod {
     /// # Errors
     /// When it does not run.
     pub fn thaw(&self, container: &str) -> anyhow::Result<()> {
-        self.signal(container, Signal::CONT)
+        self.signal(container, Signal::CONT)?;
+        Ok(())
     }
 
     /// Kills a container, as a crash does.
@@ -136,7 +144,8 @@ impl RunningPod {
     /// # Errors
     /// When it does not run.
     pub fn kill(&self, container: &str) -> anyhow::Result<()> {
-        self.signal(container, Signal::KILL)
+        self.signal(container, Signal::KILL)?;
+        Ok(())
     }
 
     /// Number of a container's process.
@@ -156,11 +165,11 @@ impl RunningPod {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn signal(&self, container: &str, signal: Signal) -> anyhow::Result<()> {
+    fn signal(&self, container: &str, signal: Signal) -> anyhow::Result<ProcessHandle> {
         let process = self.0.board.view(container).process;
         let process = process.with_context(|| format!("container {container} does not run"))?;
         process.signal_group(signal);
-        Ok(())
+        Ok(process)
     }
 }
 

@@ -122,6 +122,16 @@ impl ProcessHandle {
         kill_process(self.0, signal).ok();
     }
 
+    /// Whether every thread of the process stands still: a stop takes its time to reach them all.
+    pub fn stands_still(self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
+        let stopped = |state: &str| state.starts_with("State:\tT");
+        threads.into_iter().flatten().flatten().all(|thread| {
+            let status = std::fs::read_to_string(thread.path().join("status"));
+            status.is_ok_and(|status| status.lines().any(stopped))
+        })
+    }
+
     /// Signals the whole group.
     pub fn signal_group(self, signal: Signal) {
         kill_process_group(self.0, signal).ok();

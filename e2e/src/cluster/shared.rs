@@ -84,7 +84,7 @@ fn log_to_file() {
         Ok(File::create(PathBuf::from(folder).join("harness.log"))?)
     };
     if let Ok(file) = file() {
-        let filter = EnvFilter::new("sluice_e2e=debug,kube=info,warn");
+        let filter = EnvFilter::new("sluice_e2e=debug,kube_client=off,warn");
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
         subscriber
             .with_ansi(false)

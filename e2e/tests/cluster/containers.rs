@@ -28,18 +28,19 @@ async fn gone(namespace: &Namespace, pod: &str) -> Result<()> {
 #[ignore = "needs a control plane: make e2e-cluster"]
 fn a_pod_has_grace_for_its_hook_and_its_signal() {
     on_cluster("grace", |namespace| async move {
-        let script = "trap 'ls /tmp/hook; echo told; exit 0' TERM\nwhile :; do sleep 0.05; done";
+        let script =
+            "trap 'ls /tmp/hook; echo told; exit 0' TERM\necho set\nwhile :; do sleep 0.05; done";
         let hook = "lifecycle: {preStop: {exec: {command: [/bin/touch, /tmp/hook]}}}";
         let manifest = shell("polite", script, hook, "terminationGracePeriodSeconds: 20");
         namespace.apply(&manifest).await?;
-        namespace.wait_ready("pod/polite").await?;
+        log_contains(&namespace, "polite", "set").await?;
         let pod = namespace.api::<Pod>().get("polite").await?;
         let running = namespace.running(&pod)?;
         namespace.remove(&manifest).await?;
         gone(&namespace, "polite").await?;
         let log = running.log("main");
         ensure!(
-            log == "/tmp/hook\ntold\n",
+            log == "set\n/tmp/hook\ntold\n",
             "the hook came first, then the signal: {log:?}"
         );
         Ok(())

@@ -158,9 +158,9 @@ fn a_frozen_engine_answers_nothing_until_it_is_thawed() {
             address.context("it has an address")?
         );
         let running = namespace.running(&pod)?;
-        running.freeze("engine")?;
+        running.freeze("engine").await?;
         let asked = tokio::time::timeout(Duration::from_millis(300), reqwest::get(&url)).await;
-        ensure!(asked.is_err(), "a frozen engine answered");
+        ensure!(asked.is_err(), "a frozen engine answered: {asked:?}");
         running.thaw("engine")?;
         ensure!(
             reqwest::get(&url).await?.status() == 200,

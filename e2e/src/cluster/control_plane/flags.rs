@@ -1,8 +1,10 @@
 //! Flags of the control plane's processes, and the files that they name.
 //!
-//! Just enough to start upstream's programs on 127.0.0.1. Service addresses are 10.0.0.0/24.
+//! Just enough to start upstream's programs on 127.0.0.1.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::harness::free_port;
 
@@ -22,17 +24,26 @@ pub(super) struct Ports {
     pub(super) api_server: u16,
     scheduler: u16,
     controller_manager: u16,
+    /// Services have addresses of 10.0.N.0/24: the clusters of one test run share a network.
+    services: u8,
 }
 
 impl Ports {
     pub(super) fn free() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
         Self {
             etcd: free_port(),
             etcd_peer: free_port(),
             api_server: free_port(),
             scheduler: free_port(),
             controller_manager: free_port(),
+            services: NEXT.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Address of the Service `kubernetes`.
+    pub(super) fn first_service(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, self.services, 1)
     }
 }
 
@@ -55,7 +66,10 @@ pub(super) fn api_server(folder: &Path, ports: &Ports) -> Flags {
         ("bind-address", local()),
         ("advertise-address", local()),
         ("secure-port", ports.api_server.to_string()),
-        ("service-cluster-ip-range", "10.0.0.0/24".to_owned()),
+        (
+            "service-cluster-ip-range",
+            format!("10.0.{}.0/24", ports.services),
+        ),
         // The default refuses to publish 127.0.0.1, and the server exits.
         ("endpoint-reconciler-type", "none".to_owned()),
         ("client-ca-file", file(AUTHORITY)),

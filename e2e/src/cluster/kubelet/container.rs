@@ -211,7 +211,12 @@ impl Runner {
             let launch = Launch::prepare(&self.pod, &self.container, name, image).await?;
             let mut command = launch.command()?;
             let log = self.pod.log(&self.container.name);
-            let process = Process::start(&self.container.name, &mut command, &log)?;
+            let mut process = Process::start(&self.container.name, &mut command, &log)?;
+            tokio::select! {
+                () = launch.begun() => {}
+                // It could not even be laid out; its log says why, and it counts as a crash.
+                _ = process.ended() => {}
+            }
             anyhow::Ok((launch, process))
         };
         run.await

@@ -64,6 +64,11 @@ impl Launch {
         let command = self.sandbox.command(&self.arguments, &self.variables);
         command.context("the sandbox cannot be laid out")
     }
+
+    /// Waits until the program itself begins.
+    pub(super) async fn begun(&self) {
+        self.sandbox.begun().await;
+    }
 }
 
 /// What each container finds in its environment.
@@ -121,7 +126,9 @@ fn layout(
         target,
         read_only: true,
     };
-    let mut mounts = vec![fixed(&pod.node.hosts_file, "/etc/hosts".to_owned())];
+    let hosts = pod.node.hosts.file(&pod.objects.namespace);
+    let hosts = hosts.context("names cannot be written")?;
+    let mut mounts = vec![fixed(&hosts, "/etc/hosts".to_owned())];
     let mut links = Vec::new();
     if let Some(program) = &image.program {
         anyhow::ensure!(program.exists(), "{} is not built", program.display());

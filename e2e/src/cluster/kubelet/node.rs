@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::images::Images;
+use crate::cluster::services::Hosts;
 use crate::cluster::wait::{Look, eventually};
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ pub(super) struct NodeContext {
     pub(super) folder: PathBuf,
     pub(super) images: Images,
     pub(super) api_server: SocketAddrV4,
-    pub(super) hosts_file: PathBuf,
+    pub(super) hosts: Arc<Hosts>,
     pub(super) beating: AtomicBool,
     addresses: Mutex<Addresses>,
 }
@@ -67,7 +68,7 @@ impl NodeContext {
         folder: PathBuf,
         images: Images,
         api_server: SocketAddrV4,
-        hosts_file: PathBuf,
+        hosts: Arc<Hosts>,
     ) -> Self {
         Self {
             name,
@@ -75,7 +76,7 @@ impl NodeContext {
             folder,
             images,
             api_server,
-            hosts_file,
+            hosts,
             beating: AtomicBool::new(true),
             addresses: Mutex::new(Addresses::new(NEXT_NETWORK.fetch_add(1, Ordering::Relaxed))),
         }

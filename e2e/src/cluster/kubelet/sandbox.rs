@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -43,6 +44,7 @@ impl Sandbox {
         variables: &BTreeMap<String, String>,
     ) -> std::io::Result<Command> {
         std::fs::create_dir_all(self.folder.join("box"))?;
+        std::fs::write(self.entered(), "")?;
         let script = self.folder.join("enter.sh");
         std::fs::write(&script, self.script())?;
         let mut command = Command::new("/usr/bin/unshare");
@@ -52,11 +54,25 @@ impl Sandbox {
         Ok(command)
     }
 
+    /// A file that is no longer empty once the program itself begins.
+    fn entered(&self) -> PathBuf {
+        self.folder.join("entered")
+    }
+
+    /// Waits until the program itself begins: signals are its own from then on. Never ends if it does not.
+    pub(super) async fn begun(&self) {
+        let entered = self.entered();
+        while std::fs::metadata(&entered).is_ok_and(|file| file.len() == 0) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     fn script(&self) -> String {
         let folder = quoted(&self.folder.join("box").display().to_string());
+        let entered = quoted(&self.entered().display().to_string());
         // The machine's own /proc, /sys and /dev; everything else written goes to memory and is gone at the end.
         let mut text = format!(
-            "set -e\nbox={folder}\n\
+            "set -e\nbox={folder}\nexec 3>{entered}\n\
              mount -t tmpfs -o mode=755 sluice \"$box\"\n\
              mkdir \"$box/upper\" \"$box/work\" \"$box/root\"\n\
              mount -t overlay -o lowerdir=/,upperdir=\"$box/upper\",workdir=\"$box/work\" sluice \"$box/root\"\n\
@@ -87,7 +103,7 @@ impl Sandbox {
         let user = self.as_user();
         writeln!(
             text,
-            "exec chroot \"$box/root\" /bin/sh -c 'cd \"$0\" && exec \"$@\"' {folder} {user}\"$@\""
+            "exec chroot \"$box/root\" /bin/sh -c 'cd \"$0\" && echo >&3 && exec \"$@\" 3>&-' {folder} {user}\"$@\""
         )
         .expect("a string takes everything");
         text
