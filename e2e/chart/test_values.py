@@ -83,11 +83,10 @@ class Values(unittest.TestCase):
             ('listenAddress="localhost"', "'/listenAddress': 'localhost' does not match pattern"),
             # By the templates.
             ('proxy.config={"listeners":[]}', "proxy.config.listeners: set proxy.port and proxy.tls instead"),
-            ('proxy.config={"source":{}}', "proxy.config.source: set proxy.routes and control instead"),
+            ('proxy.config={"source":{}}', "proxy.config.source: set proxy.routes, proxy.routerConfiguration and control instead"),
             ("proxy.terminationGracePeriodSeconds=305", "305 s is not above drain.delay and drain.timeout, 305 s together"),
             ('proxy.drain.timeout="1h30m"', "330 s is not above drain.delay and drain.timeout, 5405 s together"),
             ("control.leaderElection.enabled=false", "with several control.replicas one must lead"),
-            ('control.webhook.certificates.caBundle="QQ=="', "it goes with secretName"),
         ]
         for sets, words in cases:
             with self.subTest(sets=sets):

@@ -121,7 +121,7 @@ class Wiring(unittest.TestCase):
                 self.assertEqual(mounts, volumes, f"{values}: {name}")
 
     def test_every_config_map_and_secret_of_a_volume_is_ours_or_a_value(self):
-        given = {"my-routes", "chat-tls", "webhook-tls"}
+        given = {"my-routes", "kthena-router-config", "chat-tls", "webhook-tls"}
         for values in VALUES:
             objects = render(values)
             ours = {o["metadata"]["name"] for o in objects if o["kind"] in ("ConfigMap", "Secret")}
@@ -130,27 +130,22 @@ class Wiring(unittest.TestCase):
                     name = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
                     self.assertTrue(name is None or name in ours | given, f"{values}: {name}")
 
-    def test_the_webhook_is_asked_where_it_answers_and_about_the_three_kinds(self):
+    def test_the_api_server_can_call_the_webhook_by_the_service_that_control_is_told(self):
+        for values in ("defaults", "everything"):
+            objects = render(values)
+            given = flags(objects)
+            service = named(objects, "Service", given["--webhook-service-name"][0])["spec"]
+            self.assertNotEqual(service.get("clusterIP"), "None", "the API server calls no headless Service")
+            self.assertEqual([p["port"] for p in service["ports"]], [443])
+        self.assertEqual(flags(render())["--failure-policy"], ["Fail"])
+        self.assertEqual(flags(render("everything"))["--failure-policy"], ["Ignore"])
+
+    def test_the_webhooks_configuration_is_there_and_all_of_it_is_controls_to_write(self):
         objects = render()
         configuration = named(objects, "ValidatingWebhookConfiguration")
-        kinds = {}
-        for webhook in configuration["webhooks"]:
-            service = webhook["clientConfig"]["service"]
-            self.assertEqual((service["name"], service["namespace"]), ("sluice-control-webhook", NAMESPACE))
-            ours = named(objects, "Service", service["name"])["spec"]
-            self.assertIn(service["port"], [p["port"] for p in ours["ports"]])
-            self.assertNotEqual(ours.get("clusterIP"), "None", "the API server calls no headless Service")
-            (rule,) = webhook["rules"]
-            kinds[service["path"]] = rule["resources"]
-            self.assertNotIn("caBundle", webhook["clientConfig"])
-        expected = {f"/validate/{kind}": [f"{kind}s"] for kind in ("externalmodelprovider", "modelroute", "modelserver")}
-        self.assertEqual(kinds, expected)
-        self.assertEqual(flags(objects)["--webhook-service-name"], ["sluice-control-webhook"])
-
-    def test_the_webhook_is_asked_about_the_watched_namespaces_only(self):
-        for webhook in named(render("restricted"), "ValidatingWebhookConfiguration")["webhooks"]:
-            (expression,) = webhook["namespaceSelector"]["matchExpressions"]
-            self.assertEqual((expression["operator"], expression["values"]), ("In", ["team-a", "team-b"]))
+        self.assertEqual(set(configuration), {"apiVersion", "kind", "metadata"}, "an upgrade would fight over it")
+        self.assertEqual(of_kind(render("bare"), "ValidatingWebhookConfiguration"), [])
+        self.assertEqual(flags(render("bare"))["--webhook"], ["false"])
 
     def test_the_gateways_are_granted_what_the_values_say(self):
         account = f"system:serviceaccount:{NAMESPACE}:sluice-proxy"

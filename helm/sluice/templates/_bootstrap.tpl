@@ -15,17 +15,25 @@ proxy.config as well.
 {{- if or $proxy.routes.documents $proxy.routes.configMap -}}
 {{- $_ := set $source "routes" "/etc/sluice/routes" -}}
 {{- end -}}
+{{- if $proxy.routerConfiguration.configMap -}}
+{{- $_ := set $source "routerConfiguration" "/etc/sluice/router-configuration/routerConfiguration" -}}
+{{- end -}}
 {{- if .Values.control.enabled -}}
 {{- $_ := set $source "push" (dict
       "addresses" (list (printf "https://sluice-control.%s.svc:%d" .Release.Namespace (int .Values.control.push.port)))
       "caFile" "/etc/sluice/control-ca/ca.crt"
       "tokenFile" "/var/run/secrets/sluice-control/token"
-      "stateFile" "/var/lib/sluice/state") -}}
+      "stateFile" "/var/lib/sluice/state"
+      "required" true) -}}
+{{- end -}}
+{{- $metrics := dict "address" (printf "%s:%d" $address (int $proxy.metrics.port)) -}}
+{{- if $proxy.kthenaMetrics.enabled -}}
+{{- $_ := set $metrics "kthena" true -}}
 {{- end -}}
 {{- $file := dict
       "listeners" (list $listener)
       "admin" (dict "address" (printf "127.0.0.1:%d" (int $proxy.admin.port)))
-      "metrics" (dict "address" (printf "%s:%d" $address (int $proxy.metrics.port)))
+      "metrics" $metrics
       "accessLog" $proxy.accessLog
       "drain" $proxy.drain
       "source" $source -}}
@@ -40,7 +48,7 @@ proxy.config as well.
       "metrics" "proxy.metrics and proxy.kthenaMetrics"
       "drain" "proxy.drain"
       "accessLog" "proxy.accessLog"
-      "source" "proxy.routes and control" -}}
+      "source" "proxy.routes, proxy.routerConfiguration and control" -}}
 {{- range $field, $values := $instead -}}
 {{- if hasKey $proxy.config $field -}}
 {{- fail (printf "proxy.config.%s: set %s instead" $field $values) -}}
