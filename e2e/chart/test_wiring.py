@@ -192,6 +192,16 @@ class Wiring(unittest.TestCase):
             self.assertIn(endpoint["port"], [p["name"] for p in found[0]["spec"]["ports"]])
         self.assertEqual(len(of_kind(objects, "ServiceMonitor")), 2)
 
+    def test_the_images_expose_what_the_pods_listen_on_and_run_as_the_same_nobody(self):
+        objects = render()
+        for program in ("sluice-proxy", "sluice-control"):
+            text = (REPOSITORY / f"docker/Dockerfile.{program.removeprefix('sluice-')}").read_text()
+            exposed = {int(port) for port in re.search(r"^EXPOSE (.*)$", text, re.M)[1].split()}
+            self.assertEqual(exposed, set(ports(deployments(objects)[program]).values()), program)
+            security = pod(objects, program)["securityContext"]
+            self.assertIn(f"\nUSER {security['runAsUser']}:{security['runAsGroup']}\n", text)
+            self.assertIn(f'\nENTRYPOINT ["/{program}"]\n', text)
+
     def test_the_programs_know_every_flag_that_they_are_given(self):
         for program, variable in (("sluice-proxy", "SLUICE_PROXY"), ("sluice-control", "SLUICE_CONTROL")):
             if variable not in os.environ:
