@@ -130,20 +130,31 @@ class Wiring(unittest.TestCase):
                     name = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
                     self.assertTrue(name is None or name in ours | given, f"{values}: {name}")
 
-    def test_the_api_server_can_call_the_webhook_by_the_service_that_control_is_told(self):
-        for values in ("defaults", "everything"):
+    def test_the_webhook_is_asked_where_it_answers_and_about_the_three_kinds(self):
+        for values, policy in (("defaults", "Fail"), ("everything", "Ignore")):
             objects = render(values)
             given = flags(objects)
-            service = named(objects, "Service", given["--webhook-service-name"][0])["spec"]
-            self.assertNotEqual(service.get("clusterIP"), "None", "the API server calls no headless Service")
-            self.assertEqual([p["port"] for p in service["ports"]], [443])
-        self.assertEqual(flags(render())["--failure-policy"], ["Fail"])
-        self.assertEqual(flags(render("everything"))["--failure-policy"], ["Ignore"])
+            configuration = named(objects, "ValidatingWebhookConfiguration", given["--webhook-configuration"][0])
+            kinds = {}
+            for webhook in configuration["webhooks"]:
+                service = webhook["clientConfig"]["service"]
+                self.assertEqual((service["name"], service["namespace"]), (given["--webhook-service-name"][0], NAMESPACE))
+                ours = named(objects, "Service", service["name"])["spec"]
+                self.assertIn(service["port"], [p["port"] for p in ours["ports"]])
+                self.assertNotEqual(ours.get("clusterIP"), "None", "the API server calls no headless Service")
+                self.assertEqual(webhook["failurePolicy"], policy)
+                self.assertNotIn("caBundle", webhook["clientConfig"], "an upgrade would fight over it")
+                (rule,) = webhook["rules"]
+                kinds[service["path"]] = rule["resources"]
+            expected = {f"/validate/{kind}": [f"{kind}s"] for kind in ("externalmodelprovider", "modelroute", "modelserver")}
+            self.assertEqual(kinds, expected)
 
-    def test_the_webhooks_configuration_is_there_and_all_of_it_is_controls_to_write(self):
-        objects = render()
-        configuration = named(objects, "ValidatingWebhookConfiguration")
-        self.assertEqual(set(configuration), {"apiVersion", "kind", "metadata"}, "an upgrade would fight over it")
+    def test_the_webhook_is_asked_about_the_watched_namespaces_only(self):
+        for webhook in named(render("restricted"), "ValidatingWebhookConfiguration")["webhooks"]:
+            (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+            self.assertEqual((expression["operator"], expression["values"]), ("In", ["team-a", "team-b"]))
+
+    def test_without_a_webhook_nobody_is_asked(self):
         self.assertEqual(of_kind(render("bare"), "ValidatingWebhookConfiguration"), [])
         self.assertEqual(flags(render("bare"))["--webhook"], ["false"])
 
