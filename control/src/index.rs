@@ -58,6 +58,8 @@ pub struct Index {
     /// Namespaces that are being deleted.
     terminating: HashSet<Arc<str>>,
     namespaces: HashSet<Arc<str>>,
+    /// ModelServers whose pods are not known, and why.
+    awaiting: HashMap<ObjectKey, Arc<str>>,
 
     given_out: GivenOut,
     facts: HashMap<DocumentKey, Arc<Facts>>,
@@ -83,6 +85,15 @@ impl Index {
                     }
                 }
                 objects.into_iter().for_each(|object| self.set(object));
+            }
+            Input::Awaiting { server, why } => {
+                let was = match why {
+                    Some(why) => self.awaiting.insert(server.clone(), why.clone()) == Some(why),
+                    None => self.awaiting.remove(&server).is_none(),
+                };
+                if !was {
+                    self.touch(Kind::ModelServer, HashSet::from([server]));
+                }
             }
         }
     }
@@ -148,6 +159,9 @@ impl Index {
     fn remove(&mut self, kind: ObjectKind, key: &ObjectKey) {
         match kind {
             ObjectKind::Document(kind) => {
+                if kind == Kind::ModelServer {
+                    self.awaiting.remove(key);
+                }
                 let (namespace, name) = (key.namespace.clone(), key.name.clone());
                 self.replace(&DocumentKey::new(kind, namespace, name), None);
             }
@@ -279,6 +293,7 @@ impl Index {
                 has_roles: server.selection.as_ref().is_some_and(Selection::has_roles),
                 written: server.written,
                 counts: self.workloads.counts(&key.object()),
+                awaiting: self.awaiting.get(&key.object()).cloned(),
             }),
             Meaning::Provider(None) => Detail::Provider(Credential::NotRequired),
             Meaning::Provider(Some(reference)) => {

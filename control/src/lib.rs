@@ -4,3 +4,4 @@ pub mod events;
 pub mod index;
 pub mod state;
 pub mod status;
+pub mod watch;

@@ -27,4 +27,5 @@ pub use self::condition::{ConditionType, Reason, Truth, Verdict};
 pub use self::desired::Desired;
 pub use self::gate::WriteGate;
 pub use self::programmed::{Acknowledged, Acknowledgements, Rejection};
+pub(crate) use self::writer::api_resource;
 pub use self::writer::{FIELD_MANAGER, StatusMetrics, StatusWriter};

@@ -29,6 +29,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     entries: HashMap<DocumentKey, Entry>,
+    counts: [usize; Kind::ALL.len()],
     names: Names,
     /// Accepted routes, by each document that they target, whether it is there or not.
     targeted_by: HashMap<DocumentKey, BTreeSet<DocumentKey>>,
@@ -72,7 +73,7 @@ impl Documents {
 
     /// How many of a kind are known.
     pub(super) fn count(&self, kind: Kind) -> usize {
-        self.entries.keys().filter(|key| key.kind == kind).count()
+        self.counts[kind as usize]
     }
 
     /// Keys of a kind, in one namespace or in all.
@@ -106,6 +107,11 @@ impl Documents {
         if key.kind == Kind::ModelRoute && !only_status {
             self.unlink_route(key, &old, &mut touched);
             self.link_route(key, &new, &mut touched);
+        }
+        match (&old, &new) {
+            (None, Some(_)) => self.counts[key.kind as usize] += 1,
+            (Some(_), None) => self.counts[key.kind as usize] -= 1,
+            _ => {}
         }
         if let Some(new) = new {
             self.entries.insert(key.clone(), new);

@@ -93,6 +93,8 @@ pub struct ServerFacts {
     pub written: usize,
     /// What its pods come to.
     pub counts: Counts,
+    /// Why its pods are not known yet, if so.
+    pub awaiting: Option<Arc<str>>,
 }
 
 /// What is known of a provider's credential.

@@ -134,6 +134,13 @@ pub enum Input {
         /// The objects.
         objects: Vec<Object>,
     },
+    /// The pods of a ModelServer are not known yet, or (with `None`) they are.
+    Awaiting {
+        /// The ModelServer.
+        server: ObjectKey,
+        /// Why not.
+        why: Option<Arc<str>>,
+    },
 }
 
 /// Credentials that somebody labelled for our use.

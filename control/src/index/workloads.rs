@@ -26,12 +26,13 @@ pub(super) struct Workloads {
     pools: HashMap<Arc<str>, Pool>,
     by_node: HashMap<Arc<str>, HashSet<ObjectKey>>,
     dirty: HashSet<ObjectKey>,
+    pods: usize,
 }
 
 impl Workloads {
     /// How many pods are known.
     pub(super) fn len(&self) -> usize {
-        self.pools.values().map(|pool| pool.pods.len()).sum()
+        self.pods
     }
 
     pub(super) fn set_pod(&mut self, pod: Pod) {
@@ -41,8 +42,9 @@ impl Workloads {
             return;
         }
         let old = pool.remove_pod(&key.name);
-        if let Some(old) = old {
-            self.leave_node(&old);
+        match old {
+            Some(old) => self.leave_node(&old),
+            None => self.pods += 1,
         }
         if !pod.node.is_empty() {
             let pods = self.by_node.entry(pod.node.clone()).or_default();
@@ -60,6 +62,7 @@ impl Workloads {
             return;
         };
         if let Some(old) = pool.remove_pod(&key.name) {
+            self.pods -= 1;
             self.leave_node(&old);
             self.dirty.insert(key.clone());
         }

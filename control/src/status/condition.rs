@@ -96,6 +96,8 @@ reasons! {
     TargetInvalid,
     /// No pod has the labels of the selector.
     NoMatchingPods,
+    /// The pods of the namespace have not been listed yet.
+    PodsUnknown,
     /// Pods have the labels of the selector, but none those of a role.
     RoleNotFound,
     /// There are pods, and no port to reach them on.

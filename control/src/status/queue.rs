@@ -17,8 +17,8 @@ use super::compare::Urgency;
 use super::condition::Verdict;
 use super::desired::Desired;
 
-/// Events come in bursts: one write for each.
-const PROMPT: Duration = Duration::from_millis(50);
+/// Changes come in bursts, and a new server's pods a moment after it: one write for all.
+const PROMPT: Duration = Duration::from_millis(200);
 /// Gateways answer within milliseconds as a rule.
 const SOON: Duration = Duration::from_secs(1);
 const PATIENT: Duration = Duration::from_secs(30);

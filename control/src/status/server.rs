@@ -33,6 +33,10 @@ pub(super) fn verdicts(facts: &Facts, server: &ServerFacts) -> Vec<Verdict> {
             "pods are selected, and there is no port to reach them on: add `workloadPort`";
         return missing(Reason::PortMissing, message.into());
     }
+    if let Some(why) = &server.awaiting {
+        let message = format!("the pods of namespace `{namespace}` are not known yet: {why}");
+        return verdict(Truth::Unknown, Reason::PodsUnknown, message);
+    }
     if counts.all.endpoints == 0 && counts.strays == 0 {
         if server.written > 0 {
             return found("its endpoints are written down; no pod is selected");

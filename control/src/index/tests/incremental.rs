@@ -68,7 +68,7 @@ impl Told {
     }
 }
 
-fn run(steps: Vec<Step>) -> (Cluster, Told) {
+fn run(steps: Vec<Step>) -> (Cluster, Told, Index) {
     let (mut index, mut told, mut cluster) = (Index::default(), Told::default(), Cluster::new());
     for step in steps {
         match step {
@@ -112,7 +112,7 @@ fn run(steps: Vec<Step>) -> (Cluster, Told) {
         }
     }
     told.take(index.reconcile());
-    (cluster, told)
+    (cluster, told, index)
 }
 
 fn at(cluster: &Cluster, position: usize) -> Option<(ObjectKind, ObjectKey)> {
@@ -235,9 +235,13 @@ proptest! {
 
     #[test]
     fn what_comes_out_in_sum_is_what_the_objects_amount_to(steps in prop::collection::vec(step(), 1..100)) {
-        let (cluster, told) = run(steps);
+        let (cluster, told, index) = run(steps);
         prop_assert_eq!(differences(&told, &from_nothing(&cluster)), Vec::<String>::new());
         prop_assert_eq!(endpoints_told(&told), endpoints_by_hand(&cluster));
+        for kind in ObjectKind::ALL {
+            let there = cluster.keys().filter(|(other, _)| *other == kind).count();
+            prop_assert_eq!(index.len(kind), there);
+        }
         for object in cluster.values() {
             let Object::Document(document) = object else { continue };
             if let Detail::Server(server) = &told.facts[&document.key].detail {
