@@ -3,12 +3,14 @@
 //! Not for routes and pools: those are hot (see [`crate::snapshot`]).
 
 mod load;
+mod push;
 mod validate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use kube::core::Duration;
+pub use push::{ControlAddress, PushConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_crds::networking::SchedulingConfig;
@@ -373,6 +375,8 @@ pub struct SourceConfig {
     /// Quiet time after a change before it is read.
     #[schemars(with = "String")]
     pub debounce: Duration,
+    /// A control loop that pushes them.
+    pub push: Option<PushConfig>,
 }
 
 impl Default for SourceConfig {
@@ -380,6 +384,7 @@ impl Default for SourceConfig {
         Self {
             routes: None,
             debounce: std::time::Duration::from_millis(100).into(),
+            push: None,
         }
     }
 }

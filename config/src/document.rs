@@ -55,6 +55,13 @@ pub struct Identity {
     pub name: String,
 }
 
+impl Identity {
+    /// `namespace/name`: its name among those of its kind, on the push stream and in metrics.
+    pub fn qualified(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
 impl fmt::Display for Identity {
     /// `Kind namespace/name`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +118,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 pub(crate) struct Document {
     pub(crate) identity: Identity,
     /// `None`: its shape is so wrong that it has no typed form.
-    pub(crate) resource: Option<Resource>,
+    pub(crate) resource: Option<Arc<Resource>>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) place: DocumentPlace,
 }
@@ -164,7 +171,7 @@ impl Document {
         };
         Self {
             identity,
-            resource: Some(resource),
+            resource: Some(Arc::new(resource)),
             findings: Vec::new(),
             place,
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::document::{DocumentPlace, Reading, Resource, read, without_echoes};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
-use crate::validate::{Regexes, validate};
+use crate::validate::{Origin, Regexes, validate};
 use crate::yaml::Source;
 
 /// What came of a document.
@@ -31,7 +31,7 @@ impl Judgement {
     }
 }
 
-/// Judges `value`, which came from `source` (a word for people: a file's name, "the cluster").
+/// Judges `value` as a gateway judges what is pushed to it; it came from `source` (a word for people: a file's name, "the cluster").
 pub fn judge(value: Value, source: &str, filters: &FilterSet) -> Judgement {
     let place = DocumentPlace {
         source: Arc::new(Source::new(source.to_owned(), String::new())),
@@ -51,6 +51,7 @@ pub fn judge(value: Value, source: &str, filters: &FilterSet) -> Judgement {
         let meaning = validate(
             &document.identity,
             resource,
+            Origin::Push,
             filters,
             &mut Regexes::default(),
         );
@@ -59,7 +60,9 @@ pub fn judge(value: Value, source: &str, filters: &FilterSet) -> Judgement {
     let problems = findings.iter().map(|finding| document.problem(finding));
     let problems = problems.collect();
     Judgement {
-        resource: Arc::into_inner(document).and_then(|document| document.resource),
+        resource: Arc::into_inner(document)
+            .and_then(|document| document.resource)
+            .map(Arc::unwrap_or_clone),
         problems,
     }
 }

@@ -1,7 +1,7 @@
 //! The API as meant: the bootstrap file, resource loading and validation, and compilation into one
 //! immutable [`Snapshot`].
 //!
-//! For: everything between a YAML file (later: a push stream) and the value that a request reads.
+//! For: everything between a YAML file or a push stream and the value that a request reads.
 //! Not for: sockets, live endpoint state, or any Pingora type.
 
 pub mod bootstrap;
@@ -12,6 +12,7 @@ mod document;
 mod file_source;
 mod filters;
 mod judge;
+mod live;
 mod load;
 mod path;
 pub mod problem;
@@ -24,7 +25,7 @@ pub mod watch;
 mod yaml;
 
 pub use bootstrap::Bootstrap;
-pub use catalog::{Catalog, Update};
+pub use catalog::{Applied, Catalog, Update};
 pub use check::check;
 pub use compile::compile;
 pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};

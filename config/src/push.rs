@@ -27,8 +27,10 @@
 //! Here: names and messages, which both sides share. Not for the stream itself: `sluice-control` serves it,
 //! `sluice-proxy` follows it.
 
+mod batch;
 mod messages;
 
+pub use batch::{Batch, Refusal, Upsert};
 pub use messages::*;
 
 /// What a resource on the stream is.

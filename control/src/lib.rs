@@ -7,8 +7,10 @@ pub mod authenticate;
 pub mod certificates;
 pub mod client;
 pub mod commands;
+pub mod events;
 pub mod flags;
 pub mod grants;
+pub mod index;
 pub mod leader;
 pub mod listener;
 pub mod logging;
@@ -17,9 +19,11 @@ pub mod operations;
 pub mod push;
 pub mod server;
 pub mod state;
+pub mod status;
 #[cfg(test)]
 mod testing;
 mod upkeep;
+pub mod watch;
 pub mod webhook;
 
 use std::collections::BTreeMap;

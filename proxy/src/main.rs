@@ -9,6 +9,7 @@ use sluice_config::Bootstrap;
 use sluice_config::bootstrap::Listener;
 use sluice_proxy::filters::BuiltinFilters;
 use sluice_proxy::server::{Assembly, Stop};
+use sluice_proxy::source::push::PushFlags;
 use sluice_proxy::telemetry::logging::{self, LogFormat};
 
 /// Large bodies come and go: with glibc's allocator a request of 128 KiB costs half as much again (benches/README.md).
@@ -30,6 +31,8 @@ struct Flags {
     /// YAML file, or folder of them, with ModelRoutes and ModelServers. Watched.
     #[arg(long)]
     routes: Option<PathBuf>,
+    #[command(flatten)]
+    push: PushFlags,
     /// Address of the debug endpoints.
     #[arg(long)]
     admin: Option<SocketAddr>,
@@ -111,6 +114,7 @@ fn bootstrap(flags: Flags) -> anyhow::Result<Bootstrap> {
     if let Some(routes) = flags.routes {
         bootstrap.source.routes = Some(routes);
     }
+    flags.push.apply(&mut bootstrap.source)?;
     bootstrap.admin.address = flags.admin.unwrap_or(bootstrap.admin.address);
     bootstrap.metrics.address = flags.metrics.unwrap_or(bootstrap.metrics.address);
     Ok(bootstrap)

@@ -17,12 +17,13 @@ use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
 use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
+use self::push::PushSeries;
 use self::requests::RequestSeries;
 use self::servers::ServerSeries;
 use super::record::RequestRecord;
 use crate::cache::budget::IndexBudget;
-use crate::cache::members::{MemberCache, PoolCache};
-use crate::endpoints::Endpoint;
+use crate::cache::members::PoolCache;
+use crate::endpoints::Member;
 use crate::tokens::TokenPool;
 
 mod buckets;
@@ -33,12 +34,14 @@ mod gen_ai;
 mod histogram;
 mod knowledge;
 mod labels;
+mod push;
 mod requests;
 mod servers;
 #[cfg(test)]
 mod tests;
 
 pub use self::labels::{NONE, UNKNOWN};
+pub use self::push::PushMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::servers::{AttemptReason, ServerMetrics};
 
@@ -55,6 +58,17 @@ pub struct BuildInfo<'a> {
     pub version: &'a str,
     /// Source revision, or `unknown`.
     pub revision: &'a str,
+}
+
+/// A pool as metrics show it.
+#[derive(Debug, Clone)]
+pub struct ShownPool {
+    /// `namespace/name` of its ModelServer.
+    pub server: Arc<str>,
+    /// Its endpoints.
+    pub members: Arc<[Member]>,
+    /// What is known of their caches.
+    pub cache: Arc<PoolCache>,
 }
 
 /// Which of a configuration's names [`Metrics::retain`] asks about.
@@ -76,6 +90,7 @@ pub struct Metrics {
     servers: ServerSeries,
     endpoints: EndpointSeries,
     knowledge: KnowledgeSeries,
+    push: PushSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
     active_requests: Gauge,
@@ -106,6 +121,7 @@ impl Metrics {
             registry: Registry::default(),
             endpoints: EndpointSeries::default(),
             knowledge: KnowledgeSeries::default(),
+            push: PushSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
             active_requests: Gauge::default(),
@@ -167,6 +183,7 @@ impl Metrics {
         );
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
+        sluice.register_collector(Box::new(self.push.clone()));
     }
 
     /// OpenMetrics text of everything.
@@ -196,24 +213,12 @@ impl Metrics {
         self.servers.handles(server)
     }
 
-    /// The endpoints whose state is shown from now on, each with its ModelServer (`namespace/name`); call it after a
-    /// configuration change.
-    pub fn set_endpoints<'a>(
-        &self,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>,
-    ) {
-        self.endpoints.set(members);
-    }
-
-    /// The pools and members whose knowledge of caches is shown from now on, by ModelServer (`namespace/name`) and
-    /// address; call it after a configuration change.
-    pub fn set_caches<'a>(
-        &self,
-        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
-    ) {
-        self.knowledge.set_pools(pools);
-        self.knowledge.set_members(members);
+    /// The pools whose endpoints and caches are shown from now on; call it after a configuration change. What is shown
+    /// of them is gathered when it is asked for.
+    pub fn set_pools(&self, pools: Vec<ShownPool>) {
+        let pools = Arc::new(pools);
+        self.endpoints.set(Arc::clone(&pools));
+        self.knowledge.set(pools);
     }
 
     /// Shows the memory of all indexes. To be called once.
@@ -224,6 +229,11 @@ impl Metrics {
     /// Shows what becomes of prompts to tokenise. To be called once.
     pub fn set_token_pool(&self, tokens: &Arc<TokenPool>) {
         self.knowledge.set_tokens(tokens);
+    }
+
+    /// What is counted of the push stream; shown once it was asked for.
+    pub fn push(&self) -> Arc<PushMetrics> {
+        self.push.metrics()
     }
 
     /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].
