@@ -2,6 +2,8 @@
 
 pub mod authenticate;
 pub mod events;
+#[cfg(test)]
+mod fake_cluster;
 pub mod grants;
 pub mod index;
 pub mod push;
