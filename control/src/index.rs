@@ -272,7 +272,7 @@ impl Index {
             version: entry.resource.version.clone(),
             shown: entry.shown.clone(),
             accepted: entry.judged.accepted,
-            errors: entry.judged.errors.clone(),
+            problems: entry.judged.problems.clone(),
             terminating: self.terminating.contains(&key.namespace),
             detail: self.detail(&key, entry),
             key: key.clone(),

@@ -26,8 +26,8 @@ pub struct Facts {
     pub shown: Arc<Shown>,
     /// Would a gateway take it into force?
     pub accepted: bool,
-    /// The errors, if not.
-    pub errors: Arc<[Problem]>,
+    /// The errors if not, else the warnings.
+    pub problems: Arc<[Problem]>,
     /// Its namespace is being deleted: nothing can be created there, events neither.
     pub terminating: bool,
     /// What its kind adds.

@@ -17,7 +17,8 @@ use super::selection::Selection;
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) accepted: bool,
-    pub(super) errors: Arc<[Problem]>,
+    /// Errors, or (of an accepted document) warnings.
+    pub(super) problems: Arc<[Problem]>,
     pub(super) meaning: Meaning,
 }
 
@@ -84,10 +85,13 @@ impl Judged {
             }),
             Kind::ExternalModelProvider => Meaning::Provider(credential(document)),
         };
-        let errors = judgement.problems.into_iter().filter(Problem::is_error);
+        let problems = judgement.problems.into_iter();
         Self {
             accepted,
-            errors: errors.collect(),
+            // What is only doubtful in a document that is wrong can wait.
+            problems: problems
+                .filter(|problem| accepted || problem.is_error())
+                .collect(),
             meaning,
         }
     }

@@ -1,7 +1,7 @@
 //! Routes by the names that requests ask for, and which of them come first.
 //!
 //! As gateways decide: a model's own routes before those that have the name as an adapter, then the oldest. The order of
-//! two equally old ones is that of their namespaces and names.
+//! two equally old ones is that of `namespace/name` as a text.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,6 +21,8 @@ const MAX_COMPARED: usize = 64;
 struct Rank {
     adapter: bool,
     created: i64,
+    /// `namespace/name`.
+    place: String,
     route: ObjectKey,
 }
 
@@ -100,6 +102,7 @@ fn rank(route: &ObjectKey, created: i64, name: &RouteName) -> Rank {
     Rank {
         adapter: name.adapter,
         created,
+        place: route.to_string(),
         route: route.clone(),
     }
 }

@@ -10,8 +10,8 @@ use super::condition::{ConditionType, Reason, Truth, Verdict};
 use super::programmed::{Acknowledged, join, programmed};
 use super::{provider, route, server};
 
-/// Most errors that a message repeats.
-const MAX_ERRORS: usize = 3;
+/// Most errors or warnings that a message repeats.
+const MAX_PROBLEMS: usize = 3;
 
 /// A status without times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,15 +98,22 @@ impl Desired {
 
 fn accepted(facts: &Facts) -> Verdict {
     let kind = ConditionType::Accepted;
-    if facts.accepted {
-        return Verdict::new(kind, Truth::True, Reason::Accepted, "the document is right");
-    }
-    let message = match facts.errors.len() {
+    let problems = join(facts.problems.iter().map(line), MAX_PROBLEMS);
+    match (facts.accepted, problems.is_empty()) {
+        (true, true) => Verdict::new(kind, Truth::True, Reason::Accepted, "the document is right"),
+        (true, false) => {
+            let message = format!("accepted with warnings: {problems}");
+            Verdict::new(kind, Truth::True, Reason::Accepted, message)
+        }
         // Of no kind of ours, or without a name: the API server lets neither through.
-        0 => "the document cannot be read".into(),
-        _ => join(facts.errors.iter().map(line), MAX_ERRORS),
-    };
-    Verdict::new(kind, Truth::False, Reason::Invalid, message)
+        (false, true) => Verdict::new(
+            kind,
+            Truth::False,
+            Reason::Invalid,
+            "the document cannot be read",
+        ),
+        (false, false) => Verdict::new(kind, Truth::False, Reason::Invalid, problems),
+    }
 }
 
 /// Without the source, which is the cluster.

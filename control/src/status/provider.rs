@@ -32,7 +32,7 @@ pub(super) fn verdicts(facts: &Facts, credential: &Credential) -> Vec<Verdict> {
                 ConditionType::Ready,
                 truth,
                 Reason::Ready,
-                "requests can go to the provider",
+                "everything that it needs is there",
             ),
         ),
         _ => (

@@ -232,7 +232,7 @@ fn a_watch_that_is_too_wide_is_narrowed_after_a_while() {
     bed.wait(SHRINK_AFTER);
     assert_eq!(bed.selectors(), ["*", "app=chat"]);
     // A server that comes now has its pods from the wide one: the narrow one must not take over.
-    bed.apply("c", json!({ "tier": "silver" }));
+    bed.apply("c", json!({ "app": "other" }));
     assert_eq!(bed.server("c").counts.all.ready, 1);
     bed.list(true);
     assert_eq!(bed.selectors(), ["*"]);
