@@ -145,7 +145,7 @@ impl Mandate {
     /// No longer the leader. Answers whether that is news.
     fn withdraw(&self) -> bool {
         self.until.store(None);
-        self.state.send_if_modified(|held| std::mem::take(held))
+        self.state.send_if_modified(std::mem::take)
     }
 
     fn until(&self) -> Option<Instant> {

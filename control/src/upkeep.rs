@@ -12,6 +12,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::FIELD_MANAGER;
 use crate::api_error::explain;
@@ -20,6 +21,9 @@ use crate::leader::Leadership;
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Longest wait for the API server.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A watch that says nothing is believed for this long.
 const RESYNC: Duration = Duration::from_secs(10 * 60);
@@ -54,7 +58,8 @@ impl Upkeep {
             std::pin::pin!(watcher::watch_object(self.api.clone(), &self.name).default_backoff());
         let mut failing = false;
         loop {
-            let wait = match self.pass().await {
+            let pass = timeout(PATIENCE, self.pass()).await;
+            let wait = match pass.unwrap_or_else(|_| Err(silent())) {
                 Ok(true) => {
                     tokio::time::sleep(PAUSE).await;
                     RESYNC
@@ -102,6 +107,10 @@ impl Upkeep {
         tracing::info!(name = self.name, "applied");
         Ok(true)
     }
+}
+
+fn silent() -> kube::Error {
+    kube::Error::Service("the API server does not answer".into())
 }
 
 /// Does `object` say all that `wanted` says? What defaulting and others added does not matter, except in lists.

@@ -17,6 +17,9 @@ use crate::leader::Leadership;
 /// After a failure, and while the leader owes us something.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Longest wait for the API server.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// A machine that slept does not count the time: look at the clock at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
@@ -25,6 +28,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 enum PassError {
     #[error("cannot read or write the authority's Secret: {}", explain(.0))]
     Api(#[source] kube::Error),
+    #[error("the API server does not answer")]
+    Silent,
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error("someone else wrote the authority's Secret at the same time")]
@@ -101,6 +106,11 @@ impl SelfManaged {
                 })
             }
             Err(PassError::Conflict) => Duration::from_millis(500),
+            // At a first start it comes within seconds; readiness says that it is missing.
+            Err(error @ PassError::NoAuthority) => {
+                tracing::debug!(%error, "waiting");
+                RETRY
+            }
             Err(error) => {
                 let error = error.to_string();
                 if self.failing.as_ref() != Some(&error) {
@@ -116,7 +126,8 @@ impl SelfManaged {
     }
 
     async fn pass(&mut self) -> Result<SystemTime, PassError> {
-        let outcome = self.current().await;
+        let outcome = tokio::time::timeout(PATIENCE, self.current()).await;
+        let outcome = outcome.unwrap_or(Err(PassError::Silent));
         let now = (self.clock)();
         // Also after a failure: what is known goes on.
         if let Ok(authorities) = &outcome {

@@ -306,6 +306,18 @@ async fn without_the_api_server_the_known_authority_goes_on_signing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_says_nothing_is_not_waited_for_for_ever() {
+    let (server, clock) = (ApiServer::new(), TestClock::new());
+    let mut leader = Replica::leader(&server, &clock);
+    leader.managed.turn().await;
+    let first = leader.serving();
+    server.set(Mode::Silent);
+    clock.advance(20 * HOUR);
+    leader.managed.turn().await;
+    assert!(leader.serving().until > first.until);
+}
+
 #[test]
 fn an_authority_whose_key_is_another_s_is_refused() {
     let now = SystemTime::now();

@@ -107,10 +107,10 @@ fn versions(all: impl Iterator<Item = String>) -> Vec<(String, f64)> {
     let mut counts = BTreeMap::<String, f64>::new();
     for version in all {
         let known = counts.contains_key(&version) || counts.len() < MAX_VERSIONS;
-        let version = if is_version(&version) && known {
-            version
-        } else {
-            "other".to_owned()
+        let version = match version.as_str() {
+            "" => "unknown".to_owned(),
+            text if is_version(text) && known => version,
+            _ => "other".to_owned(),
         };
         *counts.entry(version).or_default() += 1.0;
     }
@@ -127,7 +127,11 @@ mod tests {
         let counted = versions(odd.into_iter());
         assert_eq!(
             counted,
-            [("0.1.0".to_owned(), 2.0), ("other".to_owned(), 3.0)]
+            [
+                ("0.1.0".to_owned(), 2.0),
+                ("other".to_owned(), 2.0),
+                ("unknown".to_owned(), 1.0)
+            ]
         );
         let many = versions((0..100).map(|number| number.to_string()));
         assert!(many.len() <= MAX_VERSIONS + 1, "{}", many.len());
