@@ -12,16 +12,18 @@ use crate::{Bootstrap, Catalog, LoadedDocuments, yaml};
 
 /// Checks files and folders together: a route may target a ModelServer of another file. A file without
 /// `kind` and `apiVersion` is a bootstrap file; route overrides are held against its filters, and accepted
-/// as they are when none is given.
+/// as they are when none is given. If it names a control loop, ModelServers may come from there.
 pub fn check(paths: &[PathBuf], filters: Arc<dyn FilterCheck>) -> Vec<Problem> {
     let (bootstraps, resources): (Vec<&PathBuf>, Vec<_>) =
         paths.iter().partition(|path| is_bootstrap(path));
     let mut problems = Vec::new();
     let mut set = FilterSet::unknown();
+    let mut pushed = false;
     for path in bootstraps {
         match Bootstrap::load(path, &*filters) {
             Ok((bootstrap, warnings)) => {
                 set = bootstrap.filter_set(filters.clone());
+                pushed |= bootstrap.source.push.is_some();
                 problems.extend(warnings);
             }
             Err(report) => problems.extend(report.problems),
@@ -29,7 +31,11 @@ pub fn check(paths: &[PathBuf], filters: Arc<dyn FilterCheck>) -> Vec<Problem> {
     }
     if !resources.is_empty() {
         let loaded = LoadedDocuments::read_all(resources.into_iter().map(PathBuf::as_path));
-        let update = Catalog::new(set).update(loaded, 0);
+        let mut catalog = match pushed {
+            true => Catalog::with_push(set),
+            false => Catalog::new(set),
+        };
+        let update = catalog.update(loaded, 0);
         problems.extend(update.problems.iter().cloned());
     }
     problems

@@ -26,7 +26,7 @@ fn load(path: &Path) -> Update {
 #[test]
 fn every_example_is_right_and_says_how_to_run_it() {
     let files = files("examples");
-    assert_eq!(files.len(), 10, "{files:?}");
+    assert_eq!(files.len(), 11, "{files:?}");
     for path in files {
         let problems = check(std::slice::from_ref(&path), Arc::new(AnyFilter));
         assert!(problems.is_empty(), "{problems:#?}");
@@ -46,6 +46,19 @@ fn the_full_bootstrap_example_shows_the_defaults() {
     shown.filters.clear();
     assert!(shown.source.routes.take().is_some());
     assert_eq!(shown, Bootstrap::default());
+}
+
+#[test]
+fn the_example_of_push_shows_every_field() {
+    let path = folder("examples/sluice-push.yaml");
+    let (shown, _) = Bootstrap::load(&path, &AnyFilter).unwrap();
+    let push = shown.source.push.unwrap();
+    assert!(push.ca_file.is_some() && push.token_file.is_some() && push.state_file.is_some());
+    let text = fs::read_to_string(path).unwrap();
+    let fields = serde_json::to_value(&push).unwrap();
+    for field in fields.as_object().unwrap().keys() {
+        assert!(text.contains(&format!("{field}:")), "{field}");
+    }
 }
 
 #[test]

@@ -45,8 +45,11 @@ impl GatewayBuilder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut bootstrap = self.bootstrap;
         let routes = folder.path().join("routes.yaml");
-        std::fs::write(&routes, self.routes).expect("the route file is written");
-        bootstrap.source.routes = Some(routes);
+        // Without routes there is no file: they are pushed.
+        if !self.routes.is_empty() {
+            std::fs::write(&routes, self.routes).expect("the route file is written");
+            bootstrap.source.routes = Some(routes);
+        }
         bootstrap.access_log.output = folder.path().join("access.log").display().to_string();
         let running = Running::start(bootstrap.clone()).expect("the gateway starts");
         let gateway = Gateway {
