@@ -4,6 +4,7 @@
 //! For: everything between a YAML file (later: a push stream) and the value that a request reads.
 //! Not for: sockets, live endpoint state, or any Pingora type.
 
+pub mod auth;
 pub mod bootstrap;
 mod catalog;
 mod check;
@@ -15,6 +16,7 @@ mod load;
 mod path;
 pub mod problem;
 pub mod push;
+pub mod router_configuration;
 pub mod scheduling;
 mod shape;
 pub mod snapshot;
@@ -31,4 +33,5 @@ pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity};
+pub use router_configuration::RouterConfiguration;
 pub use snapshot::Snapshot;
