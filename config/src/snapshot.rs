@@ -26,6 +26,28 @@ pub struct Snapshot {
     pub by_lora: HashMap<String, Vec<usize>>,
 }
 
+impl Snapshot {
+    /// Does any route serve this model or adapter?
+    pub fn knows(&self, model: &str) -> bool {
+        self.by_model.contains_key(model) || self.by_lora.contains_key(model)
+    }
+
+    /// For each of `servers` the model of the first route that targets it: its base model, else its first adapter.
+    pub fn models_of_servers(&self) -> Vec<Option<&str>> {
+        let mut models = vec![None; self.servers.len()];
+        for route in self.routes.iter().rev() {
+            let base = Some(route.model_name.as_str()).filter(|name| !name.is_empty());
+            let model = base.or_else(|| route.lora_adapters.first().map(String::as_str));
+            for target in route.rules.iter().flat_map(|rule| &rule.targets) {
+                if let Target::Server(server) = target.target {
+                    models[server] = model;
+                }
+            }
+        }
+        models
+    }
+}
+
 /// One ModelRoute.
 #[derive(Debug)]
 pub struct Route {

@@ -17,7 +17,6 @@ use serde_json::Value;
 use crate::gateway::Gateway;
 use crate::http::RequestHead;
 use crate::source::Source;
-use crate::telemetry::metrics;
 
 /// The application behind the admin and metrics listeners.
 pub struct Admin {
@@ -69,8 +68,8 @@ impl Admin {
     fn metrics(&self) -> Response<Vec<u8>> {
         let used = i64::try_from(self.gateway.bodies.used()).unwrap_or(i64::MAX);
         self.gateway.metrics.body_budget_bytes.set(used);
-        let body = self.gateway.metrics.encode();
-        respond(StatusCode::OK, metrics::CONTENT_TYPE, body.into_bytes())
+        let (kind, page) = self.gateway.metrics.page();
+        respond(StatusCode::OK, kind, page.into_bytes())
     }
 
     /// The request to explain: this one's headers and body, at the path given by `?path=`.

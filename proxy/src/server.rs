@@ -94,7 +94,11 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
         version: env!("CARGO_PKG_VERSION"),
         revision: option_env!("SLUICE_REVISION").unwrap_or("unknown"),
     };
-    let metrics = Arc::new(Metrics::new(build, SystemTime::now()));
+    let metrics = Metrics::new(build, SystemTime::now());
+    let metrics = Arc::new(match config.metrics.kthena {
+        true => metrics.with_kthena(),
+        false => metrics,
+    });
     let observer = Arc::new(CountFailures(Arc::clone(&metrics)));
     let chain = Chain::compile_observed(
         &config.filters,
@@ -112,7 +116,7 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
     let serving = ServingStore::new(
         chain,
         Arc::clone(&metrics),
-        SchedulingParams::of(&config.scheduling),
+        SchedulingParams::of(&config.scheduling.clone().unwrap_or_default()),
         IndexBudget::new(config.limits.index_bytes),
     );
     serving.warm(Warm::load(&config.cache));

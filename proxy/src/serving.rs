@@ -164,6 +164,10 @@ impl ServingStore {
                 members.map(|member| (&pool.name, &member.endpoint.address, &member.cache))
             }),
         );
+        if let Some(kthena) = self.metrics.kthena() {
+            let models = pools.iter().zip(snapshot.models_of_servers());
+            kthena.set_pool_models(models.filter_map(|(pool, model)| Some((&pool.name, model?))));
+        }
         drop(self.current.swap(Arc::new(Serving {
             snapshot,
             pools,
@@ -191,11 +195,13 @@ impl ServingStore {
             .map(|server| format!("{}/{}", server.namespace, server.name))
             .collect();
         self.metrics.retain(|kind, name| match kind {
-            NameKind::Model => {
-                snapshot.by_model.contains_key(name) || snapshot.by_lora.contains_key(name)
-            }
+            NameKind::Model => snapshot.knows(name),
             NameKind::Route => routes.contains(name),
             NameKind::Server => servers.contains(name),
+            NameKind::UpstreamModel => {
+                snapshot.knows(name)
+                    || (snapshot.servers.iter()).any(|server| server.model.as_deref() == Some(name))
+            }
         });
     }
 

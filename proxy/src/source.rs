@@ -11,6 +11,7 @@ use sluice_config::{FileSource, FilterSet, Problem, Update};
 
 use crate::filters::BuiltinFilters;
 use crate::gateway::Gateway;
+use crate::telemetry::metrics::ProblemSource;
 
 fn unix_now() -> u64 {
     SystemTime::now()
@@ -84,7 +85,11 @@ impl Source {
             .filter(|problem| problem.is_error())
             .count();
         let metrics = &gateway.metrics;
-        metrics.set_config_problems(errors, update.problems.len() - errors);
+        metrics.set_config_problems(
+            ProblemSource::Documents,
+            errors,
+            update.problems.len() - errors,
+        );
         metrics.config_rejects.inc_by(update.rejected as u64);
         self.problems.store(Arc::new(update.problems));
         if update.changed {

@@ -58,7 +58,7 @@ impl Plan<'_> {
             self.targets[index].found = self.find(&self.targets[index]);
             let target = &self.targets[index];
             let views = self.views(target, Demand::UntriedAndHealthy, now);
-            let ranking = self.rank(index, Demand::UntriedAndHealthy, now, random);
+            let ranking = self.rank(index, Demand::UntriedAndHealthy, now, random, None);
             let request = self.request(target);
             for member in 0..views.len() {
                 let place = ranking.iter().position(|ranked| ranked.index == member);

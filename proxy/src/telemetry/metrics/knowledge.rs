@@ -193,6 +193,15 @@ impl KnowledgeSeries {
         pools.iter().filter_map(stats).flatten().collect()
     }
 
+    /// The indexes by bytes, by ModelServer.
+    pub(super) fn byte_indexes(&self) -> Vec<(Name, IndexStats)> {
+        let pools = self.0.pools.load();
+        let stats = |(server, cache): &(Name, Weak<PoolCache>)| {
+            Some((server.clone(), cache.upgrade()?.byte_index().stats()))
+        };
+        pools.iter().filter_map(stats).collect()
+    }
+
     fn members(&self) -> Vec<(EndpointLabels, Arc<MemberCache>)> {
         let rows = self.0.members.load();
         let alive = |(labels, cache): &(EndpointLabels, Weak<MemberCache>)| {
