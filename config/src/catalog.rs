@@ -201,6 +201,7 @@ impl Catalog {
                     identity,
                     resource,
                     created,
+                    document: &kept.document,
                 })
             })
             .collect();

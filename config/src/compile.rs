@@ -3,6 +3,7 @@
 //! Nothing fails here: what could was found by `validate` and `catalog`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_crds::networking::{
@@ -10,7 +11,7 @@ use sluice_crds::networking::{
     Rule as RuleSpec, StringMatch, TargetModel, TrafficPolicy as PolicySpec,
 };
 
-use crate::document::{Identity, Resource};
+use crate::document::{Document, Documents, Identity, Resource};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
 use crate::scheduling::SchedulingParams;
@@ -33,7 +34,7 @@ pub fn compile(
     let mut catalog = Catalog::new(filters.clone());
     let update = catalog.update(LoadedDocuments::from_resources("resources", resources), now);
     drop(catalog);
-    let snapshot = std::sync::Arc::into_inner(update.snapshot).expect("the catalog let go of it");
+    let snapshot = Arc::into_inner(update.snapshot).expect("the catalog let go of it");
     (snapshot, update.problems)
 }
 
@@ -42,6 +43,7 @@ pub(crate) struct Input<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) resource: &'a Resource,
     pub(crate) created: u64,
+    pub(crate) document: &'a Arc<Document>,
 }
 
 /// `documents` in order of precedence; every ModelServer that a route targets is among them.
@@ -50,8 +52,10 @@ pub(crate) fn snapshot(
     generation: u64,
     regexes: &mut Regexes,
 ) -> Snapshot {
+    let written = documents.iter().map(|input| Arc::clone(input.document));
     let mut snapshot = Snapshot {
         generation,
+        documents: Documents::new(written),
         ..Snapshot::default()
     };
     let mut index = HashMap::new();

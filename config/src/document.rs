@@ -116,6 +116,22 @@ pub(crate) struct Document {
     pub(crate) place: DocumentPlace,
 }
 
+/// Documents as written, in order of precedence. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Documents(Vec<Arc<Document>>);
+
+impl Documents {
+    pub(crate) fn new(documents: impl Iterator<Item = Arc<Document>>) -> Self {
+        Self(documents.collect())
+    }
+
+    /// Each with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Identity, &Resource)> {
+        let written = self.0.iter();
+        written.filter_map(|document| Some((&document.identity, document.resource.as_ref()?)))
+    }
+}
+
 /// Where a document stands.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DocumentPlace {

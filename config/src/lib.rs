@@ -28,7 +28,7 @@ pub use bootstrap::Bootstrap;
 pub use catalog::{Catalog, Update};
 pub use check::check;
 pub use compile::compile;
-pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};
+pub use document::{DEFAULT_NAMESPACE, Documents, Identity, Kind, Resource};
 pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use regex::Regex;
 use sluice_crds::networking::{FilterOverride, InferenceEngine};
 
+use crate::document::Documents;
 use crate::scheduling::SchedulingParams;
 
 /// Everything routing needs, compiled.
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub by_model: HashMap<String, Vec<usize>>,
     /// LoRA adapter name to indexes of `routes`, in order of precedence.
     pub by_lora: HashMap<String, Vec<usize>>,
+    /// What all this was compiled from, for those who want to see it.
+    pub documents: Documents,
 }
 
 impl Snapshot {

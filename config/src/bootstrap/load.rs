@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::settings::{self, Setting, SettingOutcome};
 use super::{Bootstrap, validate};
+use crate::auth::JwtParams;
 use crate::filters::{FilterCheck, FilterSet};
 use crate::load::read_text;
 use crate::path::{FieldPath, Place};
@@ -114,6 +115,27 @@ impl Bootstrap {
         // The standard library reads both kinds of quota.
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(available)
+    }
+
+    /// Who may ask, if the file says so.
+    ///
+    /// # Errors
+    /// What is wrong with `auth.jwt`, where it did not come from a file that was checked.
+    pub fn jwt(&self) -> Result<Option<JwtParams>, Report> {
+        let Some(jwt) = &self.auth.jwt else {
+            return Ok(None);
+        };
+        let path = FieldPath::of("auth.jwt");
+        match crate::auth::check(jwt, Place::Path(&path)) {
+            (Some(params), _) => Ok(Some(params)),
+            (None, findings) => {
+                let source = Source::default();
+                let problems = findings.iter().map(|finding| problem(&source, finding));
+                Err(Report {
+                    problems: problems.collect(),
+                })
+            }
+        }
     }
 
     /// The filters that routes may override, judged by `check`.
