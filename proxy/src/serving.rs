@@ -95,10 +95,10 @@ pub struct ServingStore {
     current: ArcSwap<Serving>,
     chain: Arc<Chain>,
     metrics: Arc<Metrics>,
-    /// For ModelServers that do not say how endpoints are chosen.
-    scheduling: SchedulingParams,
+    /// For ModelServers that do not say how endpoints are chosen. Changed under the lock of `carried` only.
+    scheduling: ArcSwap<SchedulingParams>,
     budget: Arc<IndexBudget>,
-    /// Only the source's thread locks it, once per change.
+    /// Only the sources' threads lock it, once per change.
     carried: Mutex<Carried>,
 }
 
@@ -121,7 +121,7 @@ impl ServingStore {
             current: ArcSwap::from_pointee(empty),
             chain,
             metrics,
-            scheduling,
+            scheduling: ArcSwap::from_pointee(scheduling),
             budget,
             carried: Mutex::default(),
         }
@@ -141,15 +141,36 @@ impl ServingStore {
     /// Makes `snapshot` the one that new requests see; running ones keep theirs.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(&mut carried, snapshot);
+    }
+
+    /// Changes how endpoints are chosen where a ModelServer does not say, for new requests.
+    pub fn set_scheduling(&self, scheduling: SchedulingParams) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        if **self.scheduling.load() == scheduling {
+            return;
+        }
+        self.scheduling.store(Arc::new(scheduling));
+        // Under the lock, so that no older snapshot comes back in place of a newer one.
+        let snapshot = Arc::clone(&self.load().snapshot);
+        self.put(&mut carried, snapshot);
+    }
+
+    /// How endpoints are chosen where a ModelServer does not say.
+    pub fn scheduling(&self) -> Arc<SchedulingParams> {
+        self.scheduling.load_full()
+    }
+
+    fn put(&self, carried: &mut Carried, snapshot: Arc<Snapshot>) {
         let pools: Vec<Pool> = snapshot
             .servers
             .iter()
-            .map(|server| self.pool(&mut carried, server))
+            .map(|server| self.pool(carried, server))
             .collect();
         let routes = snapshot
             .routes
             .iter()
-            .map(|route| self.route_state(&mut carried, route))
+            .map(|route| self.route_state(carried, route))
             .collect();
         let chain = Arc::clone(&self.chain);
         self.forget_old_series(&snapshot);
@@ -207,7 +228,8 @@ impl ServingStore {
 
     fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
         let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
-        let params = server.scheduling.as_ref().unwrap_or(&self.scheduling);
+        let default = self.scheduling.load();
+        let params = server.scheduling.as_ref().unwrap_or(&default);
         let cache = carried.cache(&name, &self.budget);
         Pool {
             members: carried.members(&name, &cache, server),

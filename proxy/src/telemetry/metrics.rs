@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::auth::AuthSeries;
 use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
@@ -25,6 +26,7 @@ use crate::cache::members::{MemberCache, PoolCache};
 use crate::endpoints::Endpoint;
 use crate::tokens::TokenPool;
 
+mod auth;
 mod buckets;
 mod cache;
 mod classic;
@@ -96,6 +98,8 @@ pub struct Metrics {
     problems: Mutex<[(usize, usize); 2]>,
     kthena: Option<KthenaSeries>,
     active_requests: Gauge,
+    /// Tokens and the keys that check them.
+    pub(crate) auth: AuthSeries,
     /// Generation of the snapshot in force.
     pub config_generation: Gauge,
     /// Configuration edits refused.
@@ -128,6 +132,7 @@ impl Metrics {
             problems: Mutex::default(),
             kthena: None,
             active_requests: Gauge::default(),
+            auth: AuthSeries::default(),
             config_generation: Gauge::default(),
             config_rejects: Counter::default(),
             retry_budget_exhausted: Counter::default(),
@@ -201,6 +206,7 @@ impl Metrics {
             "Access log lines lost: queue full or output failing",
             self.access_log_dropped.clone(),
         );
+        self.auth.register(sluice);
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
     }

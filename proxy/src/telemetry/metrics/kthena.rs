@@ -223,8 +223,8 @@ impl KthenaSeries {
             model(&m.0) && route(&r.0) && server(&s.0) && upstream(&u.0)
         };
         self.destination_handles
-            .retain(|metrics| metrics.kept(&keep));
-        self.destinations.retain(&keep);
+            .retain(|metrics| metrics.kept(keep));
+        self.destinations.retain(keep);
     }
 }
 
