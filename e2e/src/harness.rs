@@ -4,6 +4,7 @@
 
 pub mod client;
 mod gateway;
+pub mod issuer;
 pub mod llama;
 mod ports;
 mod raw;
