@@ -3,6 +3,7 @@
 //! Not for routes and pools: those are hot (see [`crate::snapshot`]).
 
 mod load;
+mod push;
 mod settings;
 mod validate;
 
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use kube::core::Duration;
+pub use push::{ControlAddress, PushConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_crds::networking::SchedulingConfig;
@@ -387,6 +389,8 @@ pub struct SourceConfig {
     /// Quiet time after a change before it is read.
     #[schemars(with = "String")]
     pub debounce: Duration,
+    /// A control loop that pushes them.
+    pub push: Option<PushConfig>,
 }
 
 impl Default for SourceConfig {
@@ -395,6 +399,7 @@ impl Default for SourceConfig {
             routes: None,
             router_configuration: None,
             debounce: std::time::Duration::from_millis(100).into(),
+            push: None,
         }
     }
 }

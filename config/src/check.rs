@@ -43,7 +43,8 @@ pub fn check(paths: &[PathBuf], filters: Arc<dyn FilterCheck>) -> Vec<Problem> {
     }
     if !resources.is_empty() {
         let loaded = LoadedDocuments::read_all(resources.into_iter().map(PathBuf::as_path));
-        problems.extend(Catalog::new(set).update(loaded, 0).problems);
+        let update = Catalog::new(set).update(loaded, 0);
+        problems.extend(update.problems.iter().cloned());
     }
     problems
 }

@@ -1,2 +1,10 @@
 //! The control loop: Kubernetes in, configuration push out. It knows kube and never pingora.
-//! Nothing of it is needed to serve from files, so this room is still empty.
+
+pub mod authenticate;
+pub mod events;
+pub mod grants;
+pub mod index;
+pub mod push;
+pub mod state;
+pub mod status;
+pub mod watch;

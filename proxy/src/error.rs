@@ -92,6 +92,14 @@ pub enum RequestError {
         /// Why the first of those there are is none.
         reason: Option<&'static str>,
     },
+    /// Targets with weight are there, but all name ModelServers that do not exist.
+    #[error("the ModelServer `{server}` that the route for model `{model}` targets does not exist")]
+    ServerMissing {
+        /// As the client sent it.
+        model: String,
+        /// `namespace/name` of the first.
+        server: String,
+    },
     /// A target kind this build does not serve.
     #[error(
         "the route's target for model `{model}` is an external provider, which this gateway does not serve yet"
@@ -168,6 +176,7 @@ impl RequestError {
             }
             Self::Upgrade => (400, INVALID, "upgrade_not_supported", "upgrade"),
             Self::NoEndpoint { .. } => (503, SERVER, "no_endpoint", "no_endpoint"),
+            Self::ServerMissing { .. } => (503, SERVER, "no_endpoint", "server_missing"),
             Self::ExternalTarget { .. } => (501, SERVER, "not_supported", "external_target"),
             Self::EngineUnreachable { .. } => {
                 (502, SERVER, "engine_unreachable", "engine_unreachable")
@@ -223,7 +232,10 @@ impl RequestError {
     pub fn retry_after(&self) -> Option<u32> {
         let again = matches!(
             self,
-            Self::BodyBudget | Self::NoEndpoint { .. } | Self::AuthUnavailable
+            Self::BodyBudget
+                | Self::NoEndpoint { .. }
+                | Self::ServerMissing { .. }
+                | Self::AuthUnavailable
         );
         again.then_some(1)
     }

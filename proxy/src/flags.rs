@@ -17,6 +17,7 @@ use sluice_config::bootstrap::{Listener, SettingOutcome};
 use self::environment::{Mapped, Variable};
 use self::kthena::KthenaFlags;
 use crate::filters::BuiltinFilters;
+use crate::source::push::PushFlags;
 
 /// LLM inference gateway: routes OpenAI-style requests by model to inference engines.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ struct ServeFlags {
     /// YAML file, or folder of them, with ModelRoutes and ModelServers. Watched.
     #[arg(long)]
     routes: Option<PathBuf>,
+    #[command(flatten)]
+    push: PushFlags,
     /// Kthena's router configuration, bare or in its ConfigMap: defaults for scheduling, and who may ask. Watched.
     #[arg(long)]
     router_configuration: Option<PathBuf>,
@@ -100,14 +103,14 @@ impl Flags {
         tell(&mapped, &loaded.outcomes);
         let mut bootstrap = loaded.bootstrap;
         environment::own(&environment, &mut bootstrap)?;
-        self.serve.apply(&mut bootstrap);
+        self.serve.apply(&mut bootstrap)?;
         self.kthena.apply(&mut bootstrap);
         Ok(bootstrap)
     }
 }
 
 impl ServeFlags {
-    fn apply(self, bootstrap: &mut Bootstrap) {
+    fn apply(self, bootstrap: &mut Bootstrap) -> anyhow::Result<()> {
         if !self.listen.is_empty() {
             let listener = |address| Listener {
                 address,
@@ -125,6 +128,7 @@ impl ServeFlags {
         let metrics = &mut bootstrap.metrics;
         metrics.address = self.metrics.unwrap_or(metrics.address);
         metrics.kthena = self.kthena_metrics.unwrap_or(metrics.kthena);
+        self.push.apply(&mut bootstrap.source)
     }
 }
 

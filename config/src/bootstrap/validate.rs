@@ -31,6 +31,10 @@ pub(super) fn validate(bootstrap: &Bootstrap, filters: &dyn FilterCheck) -> Vec<
     checker.sizes(bootstrap);
     checker.times(bootstrap);
     checker.files(bootstrap);
+    if let Some(push) = &bootstrap.source.push {
+        let push = super::push::validate(push, &FieldPath::of("source.push"));
+        checker.findings.extend(push);
+    }
     checker.filters(&bootstrap.filters, filters);
     if let Some(scheduling) = &bootstrap.scheduling {
         let path = FieldPath::of("scheduling");

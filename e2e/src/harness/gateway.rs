@@ -176,7 +176,7 @@ impl Gateway {
         let endpoints: u32 = serving
             .pools
             .iter()
-            .flat_map(|pool| &pool.members)
+            .flat_map(|pool| pool.members.iter())
             .map(|member| member.endpoint.load.load().in_flight)
             .sum();
         let routes: u32 = serving.routes.iter().map(|route| route.in_flight()).sum();

@@ -1,16 +1,17 @@
 //! Kthena's `/debug/config_dump/...`, in the shapes of Kthena's handlers, for the scripts of those who come from there.
 //!
-//! A pod is an endpoint here. What Kthena knows of a pod and nobody told this gateway (node, start time) is empty, and a
-//! number that is not known is 0, as there; `tpot` and `ttft` are seconds, as measured here. Kinds that are not served
+//! A pod is an endpoint here. What Kthena knows of a pod and nobody told this gateway (its start, the node of one that a
+//! document lists) is absent or empty, and a number that is not known is 0, as there; `tpot` and `ttft` are seconds, as measured here. Kinds that are not served
 //! are empty lists. Ours, with everything that decides, is `/debug/endpoints`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use sluice_config::snapshot::Endpoint;
+use sluice_config::snapshot::{Endpoint, Role};
 use sluice_config::{Identity, Resource};
 
 use crate::endpoints::Member;
@@ -85,10 +86,7 @@ fn list_detailed(serving: &Serving, kind: Kind) -> Vec<Value> {
         SERVERS => documents(serving, |identity, resource| match resource {
             Resource::Server(server) => {
                 let mut one = object(identity, json!(server.spec));
-                let pods = pods_of(serving, identity);
-                if !pods.is_empty() {
-                    one["associatedPods"] = json!(pods);
-                }
+                put_pods(&mut one, serving, identity);
                 Some(one)
             }
             _ => None,
@@ -112,37 +110,51 @@ fn object(identity: &Identity, spec: Value) -> Value {
     json!({"name": identity.name, "namespace": identity.namespace, "spec": spec})
 }
 
-/// `namespace/name` of a ModelServer's pods.
-fn pods_of(serving: &Serving, server: &Identity) -> Vec<String> {
-    let named = |(_, configured): &(&Pool, &sluice_config::snapshot::ModelServer)| {
-        configured.namespace == server.namespace && configured.name == server.name
+/// Puts a ModelServer's pods in, as Kthena names them: by what they do.
+fn put_pods(one: &mut Value, serving: &Serving, server: &Identity) {
+    let named = |pool: &&Arc<Pool>| {
+        pool.server.namespace == server.namespace && pool.server.name == server.name
     };
-    let found = serving
-        .pools
-        .iter()
-        .zip(&serving.snapshot.servers)
-        .find(named);
-    let endpoints = found.into_iter().flat_map(|(_, server)| &server.endpoints);
-    endpoints
-        .map(|endpoint| format!("{}/{}", server.namespace, name(endpoint)))
-        .collect()
+    let Some(pool) = serving.pools.iter().find(named) else {
+        return;
+    };
+    let pods = |role: Option<Role>| -> Vec<String> {
+        let members = pool.members.iter().map(|member| &member.configured);
+        let found = members.filter(|endpoint| role.is_none_or(|role| endpoint.role == role));
+        found
+            .map(|endpoint| format!("{}/{}", server.namespace, name(endpoint)))
+            .collect()
+    };
+    let lists = [
+        ("associatedPods", None),
+        ("decodePods", Some(Role::Decode)),
+        ("prefillPods", Some(Role::Prefill)),
+    ];
+    for (key, role) in lists {
+        let pods = pods(role);
+        if !pods.is_empty() {
+            one[key] = json!(pods);
+        }
+    }
 }
 
-/// An endpoint's name as a pod.
+/// An endpoint's name as a pod: an endpoint that a document lists has its address for one.
 fn name(endpoint: &Endpoint) -> &str {
-    &endpoint.address
+    match endpoint.pod.rsplit_once('/') {
+        Some((_, name)) => name,
+        None => &endpoint.address,
+    }
 }
 
-/// Each endpoint once, with all pools of its namespace that it is in.
+/// Each pod once, with all pools of its namespace that it is in.
 fn pods(serving: &Serving) -> Vec<Value> {
     let mut pods: BTreeMap<(&str, &str), Value> = BTreeMap::new();
-    for (pool, server) in serving.pools.iter().zip(&serving.snapshot.servers) {
-        for (member, endpoint) in pool.members.iter().zip(&server.endpoints) {
-            let key = (server.namespace.as_str(), name(endpoint));
-            let pod = pods
-                .entry(key)
-                .or_insert_with(|| pod(key, member, endpoint));
-            if let Some(servers) = pod["modelServers"].as_array_mut() {
+    for pool in &serving.pools {
+        for member in pool.members.iter() {
+            let key = (pool.server.namespace.as_str(), name(&member.configured));
+            let pod = pods.entry(key).or_insert_with(|| pod(key, member));
+            let servers = pod["modelServers"].as_array_mut();
+            if let Some(servers) = servers.filter(|all| all.last() != Some(&json!(&*pool.name))) {
                 servers.push(json!(&*pool.name));
             }
         }
@@ -150,8 +162,8 @@ fn pods(serving: &Serving) -> Vec<Value> {
     pods.into_values().collect()
 }
 
-fn pod((namespace, name): (&str, &str), member: &Member, endpoint: &Endpoint) -> Value {
-    let state = &member.endpoint;
+fn pod((namespace, name): (&str, &str), member: &Member) -> Value {
+    let (state, configured) = (&member.endpoint, &member.configured);
     let now = Instant::now();
     let reported = state.reported.load(now);
     let known = |value: Option<f64>| value.filter(|value| value.is_finite()).unwrap_or(0.0);
@@ -159,10 +171,10 @@ fn pod((namespace, name): (&str, &str), member: &Member, endpoint: &Endpoint) ->
         "name": name,
         "namespace": namespace,
         "podInfo": {
-            "podIP": endpoint.host,
-            "nodeName": "",
+            "podIP": configured.host,
+            "nodeName": configured.node,
             "phase": "Running",
-            "labels": endpoint.labels,
+            "labels": &*configured.labels,
         },
         "engine": state.engine,
         "metrics": {

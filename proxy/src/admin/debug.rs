@@ -47,6 +47,7 @@ pub(super) fn config(gateway: &Gateway, source: &Source, defaults: &Defaults) ->
         "defaults": defaults.describe(),
         "auth": gateway.auth.describe(),
         "problems": problems,
+        "push": source.push().map(|push| push.show()),
     })
 }
 
@@ -70,6 +71,7 @@ fn rule(serving: &Serving, rule: &Rule) -> Value {
             Target::Server(index) => {
                 json!({"server": &*serving.pools[*index].name, "weight": target.weight})
             }
+            Target::Missing(name) => json!({"missing": name, "weight": target.weight}),
             Target::External(name) => json!({"external": name, "weight": target.weight}),
         })
         .collect();
@@ -91,9 +93,11 @@ fn endpoint(member: &Member, now: Duration) -> Value {
     let load = endpoint.load.load();
     let stats = endpoint.stats.view();
     let reported = endpoint.reported.load(Instant::now());
-    json!({
+    let configured = &member.configured;
+    let mut shown = json!({
         "address": &*endpoint.address,
-        "labels": &*member.labels,
+        "labels": &*configured.labels,
+        "draining": configured.draining,
         "inFlight": load.in_flight,
         "pendingTokens": load.pending_tokens,
         "contextTokens": load.context_tokens,
@@ -112,7 +116,20 @@ fn endpoint(member: &Member, now: Duration) -> Value {
             "kvUsage": reported.kv_usage,
         },
         "kvEvents": kv_events(&member.cache),
-    })
+    });
+    if !configured.pod.is_empty() {
+        shown["pod"] = json!({
+            "name": configured.pod,
+            "uid": configured.uid,
+            "node": configured.node,
+            "zone": configured.zone,
+            "topology": &*configured.topology,
+            "revision": configured.revision,
+            "role": configured.role.as_str(),
+            "pdGroup": configured.pd_group,
+        });
+    }
+    shown
 }
 
 fn kv_events(cache: &MemberCache) -> Value {

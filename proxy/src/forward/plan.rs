@@ -1,8 +1,8 @@
 //! Which endpoint the next attempt goes to. Pure: state of the endpoints, time and chance come in as arguments.
 //!
 //! Targets of a rule are drawn by weight among those that have a usable endpoint; within a target the scheduling
-//! policy ranks. Usable means: untried and healthy; if no target has such an endpoint, untried; if there is none
-//! left at all, any that filters have not removed.
+//! policy ranks. Usable means: untried, healthy and not draining; if no target has such an endpoint, draining ones are
+//! better than none; then any that is untried; if there is none left at all, any that filters have not removed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,10 +79,16 @@ pub struct Choice {
 /// How much is asked of an endpoint, strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
+    /// Untried, healthy and not draining.
+    Ready,
+    /// Untried and healthy: it still serves, if only until its requests have ended.
     UntriedAndHealthy,
     Untried,
     Any,
 }
+
+/// Why a draining endpoint is passed over.
+const DRAINING: &str = "draining";
 
 impl<'a> Plan<'a> {
     /// A plan over a rule's targets: pairs of server index and weight; those without weight take no part
@@ -173,7 +179,7 @@ impl<'a> Plan<'a> {
                 Candidate::new(
                     index,
                     member.endpoint.address.clone(),
-                    member.labels.clone(),
+                    member.configured.labels.clone(),
                 )
             })
             .collect();
@@ -188,11 +194,15 @@ impl<'a> Plan<'a> {
 
     /// Targets that have no usable endpoint now, as server indexes.
     pub fn skipped(&self, now: Duration) -> impl Iterator<Item = usize> + '_ {
-        self.targets
-            .iter()
-            .filter(move |target| {
-                target.weight > 0 && !self.has(target, Demand::UntriedAndHealthy, now)
-            })
+        let taking = || self.targets.iter().filter(|target| target.weight > 0);
+        // Draining ones are usable where there is nothing else.
+        let ready = taking().any(|target| self.has(target, Demand::Ready, now));
+        let demand = match ready {
+            true => Demand::Ready,
+            false => Demand::UntriedAndHealthy,
+        };
+        taking()
+            .filter(move |target| !self.has(target, demand, now))
             .map(|target| target.server)
     }
 
@@ -209,7 +219,12 @@ impl<'a> Plan<'a> {
 
     /// The next endpoint to try, `None` when there is none at all. Draws the target; [`Self::take`] marks it.
     pub fn peek(&mut self, now: Duration, random: &mut SmallRng) -> Option<Choice> {
-        let demands = [Demand::UntriedAndHealthy, Demand::Untried, Demand::Any];
+        let demands = [
+            Demand::Ready,
+            Demand::UntriedAndHealthy,
+            Demand::Untried,
+            Demand::Any,
+        ];
         demands
             .into_iter()
             .find_map(|demand| self.choose(demand, now, random))
@@ -305,12 +320,14 @@ impl<'a> Plan<'a> {
         if target.tried[member] {
             return Some("tried already");
         }
-        let health = &self.serving.pools[target.server].members[member]
-            .endpoint
-            .health;
-        let ejected =
-            demand == Demand::UntriedAndHealthy && health.admission(now) == Admission::Ejected;
-        ejected.then_some("ejected: connections to it failed")
+        if demand == Demand::Untried {
+            return None;
+        }
+        let member = &self.serving.pools[target.server].members[member];
+        if member.endpoint.health.admission(now) == Admission::Ejected {
+            return Some("ejected: connections to it failed");
+        }
+        (demand == Demand::Ready && member.configured.draining).then_some(DRAINING)
     }
 
     fn pool(&self, target: &Target) -> &'a Pool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::HeaderMap;
 use sluice_config::scheduling::SessionParams;
-use sluice_config::snapshot::Target;
+use sluice_config::snapshot::{Rule, Target, WeightedTarget};
 
 use super::body::{self, Body, ReadError};
 use super::request::{Request, flow};
@@ -242,6 +242,10 @@ async fn dispatch<D: Downstream>(
         .map(|server| rename(server).unwrap_or(&body.model).to_owned());
     let failed = match answered {
         Some(Ok(answer)) => return Ok((answer, log)),
+        Some(Err(NoAnswer::Error(RequestError::NoEndpoint { model, reason }))) => {
+            let missing = missing_server(matched.rule, &model);
+            Halt::Error(missing.unwrap_or(RequestError::NoEndpoint { model, reason }))
+        }
         Some(Err(NoAnswer::Error(error))) => Halt::Error(error),
         Some(Err(NoAnswer::Reply(reply))) => Halt::Reply(reply),
         None => Halt::ClientGone,
@@ -278,7 +282,7 @@ pub(super) fn plan<'a>(
         .iter()
         .filter_map(|weighted| match weighted.target {
             Target::Server(server) => Some((server, weighted.weight)),
-            Target::External(_) => None,
+            Target::Missing(_) | Target::External(_) => None,
         });
     let limit = body
         .max_tokens()
@@ -294,7 +298,10 @@ pub(super) fn plan<'a>(
     let mut plan = Plan::new(serving, servers, ask, session);
     if plan.is_empty() {
         let model = request.record.model.clone().unwrap_or_default();
-        return Err(RequestError::ExternalTarget { model }.into());
+        let missing = missing_server(matched.rule, &model);
+        return Err(missing
+            .unwrap_or(RequestError::ExternalTarget { model })
+            .into());
     }
     if request.filters.wants(Hooks::CANDIDATES) {
         let mut candidates = plan.candidates();
@@ -302,6 +309,21 @@ pub(super) fn plan<'a>(
         plan.apply(candidates);
     }
     Ok(plan)
+}
+
+/// Why there is no endpoint, where all that would take traffic are ModelServers that do not exist.
+pub(super) fn missing_server(rule: &Rule, model: &str) -> Option<RequestError> {
+    let mut weighted = rule.targets.iter().filter(|target| target.weight > 0);
+    let missing = |target: &WeightedTarget| match &target.target {
+        Target::Missing(server) => Some(server.clone()),
+        Target::Server(_) | Target::External(_) => None,
+    };
+    let first = weighted.next().and_then(missing)?;
+    let all = weighted.all(|target| missing(target).is_some());
+    all.then(|| RequestError::ServerMissing {
+        model: model.to_owned(),
+        server: first,
+    })
 }
 
 /// Also for `/debug/explain`, which has no client.

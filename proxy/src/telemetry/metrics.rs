@@ -18,12 +18,13 @@ use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
 use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
+use self::push::PushSeries;
 use self::requests::RequestSeries;
 use self::servers::ServerSeries;
 use super::record::RequestRecord;
 use crate::cache::budget::IndexBudget;
-use crate::cache::members::{MemberCache, PoolCache};
-use crate::endpoints::Endpoint;
+use crate::cache::members::PoolCache;
+use crate::endpoints::Member;
 use crate::tokens::TokenPool;
 
 mod auth;
@@ -37,6 +38,7 @@ mod histogram;
 mod knowledge;
 mod kthena;
 mod labels;
+mod push;
 mod requests;
 mod servers;
 #[cfg(test)]
@@ -44,6 +46,7 @@ mod tests;
 
 pub use self::kthena::{KthenaRequest, KthenaSeries, ModelMetrics};
 pub use self::labels::{NONE, UNKNOWN};
+pub use self::push::PushMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::servers::{AttemptReason, ServerMetrics};
 
@@ -60,6 +63,17 @@ pub struct BuildInfo<'a> {
     pub version: &'a str,
     /// Source revision, or `unknown`.
     pub revision: &'a str,
+}
+
+/// A pool as metrics show it.
+#[derive(Debug, Clone)]
+pub struct ShownPool {
+    /// `namespace/name` of its ModelServer.
+    pub server: Arc<str>,
+    /// Its endpoints.
+    pub members: Arc<[Member]>,
+    /// What is known of their caches.
+    pub cache: Arc<PoolCache>,
 }
 
 /// Which of a configuration's names [`Metrics::retain`] asks about.
@@ -92,6 +106,7 @@ pub struct Metrics {
     servers: ServerSeries,
     endpoints: EndpointSeries,
     knowledge: KnowledgeSeries,
+    push: PushSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
     /// Errors and warnings by [`ProblemSource`]; locked when one is loaded, never by a request.
@@ -127,6 +142,7 @@ impl Metrics {
             registry: Registry::default(),
             endpoints: EndpointSeries::default(),
             knowledge: KnowledgeSeries::default(),
+            push: PushSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
             problems: Mutex::default(),
@@ -209,6 +225,7 @@ impl Metrics {
         self.auth.register(sluice);
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
+        sluice.register_collector(Box::new(self.push.clone()));
     }
 
     /// A page of everything, and its `Content-Type`: with Kthena's families in the format that Kthena writes.
@@ -247,24 +264,12 @@ impl Metrics {
         self.servers.handles(server)
     }
 
-    /// The endpoints whose state is shown from now on, each with its ModelServer (`namespace/name`); call it after a
-    /// configuration change.
-    pub fn set_endpoints<'a>(
-        &self,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>,
-    ) {
-        self.endpoints.set(members);
-    }
-
-    /// The pools and members whose knowledge of caches is shown from now on, by ModelServer (`namespace/name`) and
-    /// address; call it after a configuration change.
-    pub fn set_caches<'a>(
-        &self,
-        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
-    ) {
-        self.knowledge.set_pools(pools);
-        self.knowledge.set_members(members);
+    /// The pools whose endpoints and caches are shown from now on; call it after a configuration change. What is shown
+    /// of them is gathered when it is asked for.
+    pub fn set_pools(&self, pools: Vec<ShownPool>) {
+        let pools = Arc::new(pools);
+        self.endpoints.set(Arc::clone(&pools));
+        self.knowledge.set(pools);
     }
 
     /// Shows the memory of all indexes. To be called once.
@@ -275,6 +280,11 @@ impl Metrics {
     /// Shows what becomes of prompts to tokenise. To be called once.
     pub fn set_token_pool(&self, tokens: &Arc<TokenPool>) {
         self.knowledge.set_tokens(tokens);
+    }
+
+    /// What is counted of the push stream; shown once it was asked for.
+    pub fn push(&self) -> Arc<PushMetrics> {
+        self.push.metrics()
     }
 
     /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].

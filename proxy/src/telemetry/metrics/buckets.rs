@@ -30,6 +30,15 @@ pub(super) static LATENCY: Buckets = Buckets {
     units: MICROS_PER_SECOND,
 };
 
+/// From a change in the cluster to its being in force: 1 ms to 1 minute.
+pub(super) static PUSH_LAG: Buckets = Buckets {
+    bounds: &[
+        1_000, 2_500, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+        2_000_000, 5_000_000, 15_000_000, 60_000_000,
+    ],
+    units: MICROS_PER_SECOND,
+};
+
 /// Pauses between chunks: 0.1 ms to 10 s.
 pub(super) static INTER_TOKEN: Buckets = Buckets {
     bounds: &[

@@ -14,6 +14,7 @@
 //!
 //! As in Kthena, a request counts once its body has told a model: refused tokens and broken bodies do not.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub struct KthenaSeries {
 }
 
 /// Model names by `namespace/name` of a ModelServer.
-type PoolModels = Arc<ArcSwap<Vec<(Name, Name)>>>;
+type PoolModels = Arc<ArcSwap<BTreeMap<Name, Name>>>;
 
 /// Resolved metrics of a model.
 #[derive(Debug)]
@@ -359,12 +360,12 @@ impl Collector for PrefixCache {
         encoder
             .encode_descriptor("prefix_cache_entries", help, None, MetricType::Gauge)?
             .encode_gauge(&(entries as f64))?;
-        let mut evicted = std::collections::BTreeMap::<Name, u64>::new();
+        let mut evicted = BTreeMap::<&Name, u64>::new();
         let pools = self.pools.load();
         for (server, stats) in indexes {
-            if let Some((_, model)) = pools.iter().find(|(pool, _)| *pool == server) {
+            if let Some(model) = pools.get(&server) {
                 let counters = stats.counters;
-                *evicted.entry(model.clone()).or_default() += counters.evicted + counters.outgrown;
+                *evicted.entry(model).or_default() += counters.evicted + counters.outgrown;
             }
         }
         if evicted.is_empty() {
@@ -374,6 +375,7 @@ impl Collector for PrefixCache {
         let name = "prefix_cache_evictions";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (model, count) in evicted {
+            let model = model.clone();
             family
                 .encode_family(&ModelLabels { model })?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use super::super::{BuildInfo, Metrics};
+use super::super::{BuildInfo, Metrics, ShownPool};
 use super::*;
 use crate::cache::budget::IndexBudget;
 use crate::cache::members::PoolCache;
@@ -156,7 +156,11 @@ fn families_labels_and_buckets_are_kthenas() {
     let metrics = metrics();
     let cache = PoolCache::new(&IndexBudget::new(1 << 20));
     let pool: Arc<str> = "ns/pool".into();
-    metrics.set_caches([(&pool, &cache)].into_iter(), std::iter::empty());
+    metrics.set_pools(vec![ShownPool {
+        server: Arc::clone(&pool),
+        members: Vec::new().into(),
+        cache,
+    }]);
     let kthena = metrics.kthena().unwrap();
     kthena.set_pool_models([(&pool, "llama")].into_iter());
     everything(&metrics);

@@ -71,7 +71,7 @@ pub(super) fn error_type(record: &RequestRecord) -> &'static str {
         ("ok", 0 | 400..) => FAILED,
         ("ok", _) => SUCCESS,
         ("route_not_found", _) => "route_not_found",
-        ("no_endpoint", _) => "pod_discovery",
+        ("no_endpoint" | "server_missing", _) => "pod_discovery",
         ("external_target", _) => "provider_discovery",
         ("engine_unreachable" | "engine_broken" | "engine_timeout", _) => "proxy",
         _ => FAILED,
