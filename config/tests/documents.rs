@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sluice_config::scheduling::SchedulingConfig;
 use sluice_config::{AnyFilter, Bootstrap, Catalog, FilterSet, LoadedDocuments, Update, check};
 
 fn folder(name: &str) -> PathBuf {
@@ -45,6 +46,7 @@ fn the_full_bootstrap_example_shows_the_defaults() {
     assert_eq!(shown.filters.len(), 2);
     shown.filters.clear();
     assert!(shown.source.routes.take().is_some());
+    assert_eq!(shown.scheduling.take(), Some(SchedulingConfig::default()));
     assert_eq!(shown, Bootstrap::default());
 }
 

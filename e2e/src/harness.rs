@@ -5,6 +5,7 @@
 pub mod client;
 pub mod control;
 mod gateway;
+pub mod issuer;
 pub mod llama;
 mod ports;
 pub mod pushed;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::Listener;
-use sluice_config::scheduling::PolicyName;
+use sluice_config::scheduling::{PolicyName, SchedulingConfig};
 use sluice_proxy::server::Running;
 use tempfile::TempDir;
 
@@ -93,7 +93,10 @@ impl Gateway {
         bootstrap.metrics.address = local(free_port());
         bootstrap.drain.delay = Duration::ZERO.into();
         // Even shares whatever is learned: only tests of routing choose otherwise.
-        bootstrap.scheduling.policy = PolicyName::LeastRequest;
+        bootstrap.scheduling = Some(SchedulingConfig {
+            policy: PolicyName::LeastRequest,
+            ..SchedulingConfig::default()
+        });
         // Scripted engines count what they are asked.
         bootstrap.engines.metrics = false;
         bootstrap.engines.kv_events = false;
