@@ -410,6 +410,49 @@ async fn without_keys_nobody_is_let_in_and_told_so_until_they_come() {
     assert_eq!(ready.status(), 200);
 }
 
+#[tokio::test]
+async fn keys_come_by_tls_from_an_issuer_that_is_trusted_and_from_no_other() {
+    let engine = EngineServer::start(EngineOptions::instant("sim")).unwrap();
+    let issuer = Issuer::start_tls().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("issuer.pem");
+    std::fs::write(&file, issuer.certificate()).unwrap();
+    // Engines may have any certificate here. Whose keys open the gateway is another matter.
+    let start = async |ca_file: Option<&Path>| {
+        let mut jwt = rules(&issuer);
+        jwt.ca_file = ca_file.map(Path::to_owned);
+        Gateway::builder(routes(engine.addr()))
+            .with(|bootstrap| {
+                bootstrap.auth.jwt = Some(jwt);
+                bootstrap.upstream.insecure_skip_verify = true;
+            })
+            .start()
+            .await
+    };
+    let status = async |gateway: &Gateway| {
+        let request = reqwest::Client::new().post(gateway.url("/v1/chat/completions"));
+        let request = request.bearer_auth(issuer.token("anna"));
+        let body = chat("sim", "hello", 3, false);
+        request.json(&body).send().await.unwrap().status().as_u16()
+    };
+    let trusting = start(Some(&file)).await;
+    wait_until("the keys are there", || async {
+        status(&trusting).await == 200
+    })
+    .await;
+    let other = start(None).await;
+    wait_until("the certificate is refused", || async {
+        let config = reqwest::get(other.admin_url("/debug/config"))
+            .await
+            .unwrap();
+        let config: Value = config.json().await.unwrap();
+        config["auth"]["keys"]["trouble"].is_string()
+    })
+    .await;
+    assert_eq!(status(&other).await, 503);
+    assert_eq!(issuer.fetches(), 1);
+}
+
 fn write(file: &Path, text: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, text).unwrap();

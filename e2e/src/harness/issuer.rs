@@ -9,9 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What the issuer calls itself.
 pub const ISSUER: &str = "https://issuer.test";
@@ -21,6 +25,13 @@ pub struct Issuer {
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     task: Option<JoinHandle<()>>,
+    tls: Option<Tls>,
+}
+
+/// A certificate for `localhost` that signs itself.
+struct Tls {
+    acceptor: TlsAcceptor,
+    pem: String,
 }
 
 #[derive(Default)]
@@ -39,12 +50,25 @@ impl Issuer {
     /// # Panics
     /// When there is no port.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same by TLS, at `localhost`, with a certificate that nobody has signed but itself.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_tls() -> Self {
+        Self::start_with(Some(Tls::new())).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let shared = Arc::<Mutex<Shared>>::default();
         let mut issuer = Self {
             address: listener.local_addr().expect("it is bound"),
             shared,
             task: None,
+            tls,
         };
         issuer.rotate("1");
         issuer.serve(listener);
@@ -53,17 +77,36 @@ impl Issuer {
 
     fn serve(&mut self, listener: TcpListener) {
         let shared = Arc::clone(&self.shared);
+        let acceptor = self.tls.as_ref().map(|tls| tls.acceptor.clone());
         self.task = Some(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let page = page(&shared);
-                tokio::spawn(answer(stream, page));
+                let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => answer(stream, &shared).await,
+                        Some(acceptor) => {
+                            // Who does not trust the certificate is gone here.
+                            if let Ok(stream) = acceptor.accept(stream).await {
+                                answer(stream, &shared).await;
+                            }
+                        }
+                    }
+                });
             }
         }));
     }
 
     /// Where its keys are.
     pub fn uri(&self) -> String {
-        format!("http://{}/keys?v=1", self.address)
+        match self.tls {
+            None => format!("http://{}/keys?v=1", self.address),
+            Some(_) => format!("https://localhost:{}/keys", self.address.port()),
+        }
+    }
+
+    /// Its certificate as PEM; empty without TLS.
+    pub fn certificate(&self) -> &str {
+        self.tls.as_ref().map_or("", |tls| &tls.pem)
     }
 
     /// Signs and publishes with a new key from now on; the old ones are gone.
@@ -132,6 +175,25 @@ pub fn claims(user: &str) -> Value {
     json!({"iss": ISSUER, "aud": "sluice", "sub": user, "iat": now, "exp": now + 300})
 }
 
+impl Tls {
+    fn new() -> Self {
+        let names = vec!["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("its key");
+        let chain = vec![made.cert.der().clone()];
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows them")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("they belong together");
+        Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            pem: made.cert.pem(),
+        }
+    }
+}
+
 impl Default for SigningKey {
     fn default() -> Self {
         Self::new()
@@ -187,13 +249,14 @@ fn page(shared: &Mutex<Shared>) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
 
-async fn answer(mut stream: TcpStream, page: String) {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Mutex<Shared>) {
     let mut head = Vec::new();
     while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
         if !matches!(stream.read_buf(&mut head).await, Ok(count) if count > 0) {
             return;
         }
     }
+    let page = page(shared);
     stream.write_all(page.as_bytes()).await.ok();
     stream.shutdown().await.ok();
 }

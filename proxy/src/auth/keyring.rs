@@ -13,7 +13,7 @@ use sluice_config::watch::{Fingerprint, Watcher};
 use tokio::sync::{Notify, watch};
 
 use super::keys::Keys;
-use crate::endpoints::fetch;
+use crate::endpoints::fetch::{self, FetchError};
 use crate::forward::link::Link;
 use crate::forward::upstream::Connector;
 use crate::telemetry::Metrics;
@@ -162,7 +162,7 @@ impl Keyring {
         let page = fetch::get(connector, link, &uri.path, MAX_BYTES, FETCH_DEADLINE).await;
         let taken = match page {
             Ok(page) => self.take(&page),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(in_words(&error)),
         };
         let failures = self.note(taken, &uri.uri);
         match failures {
@@ -257,6 +257,19 @@ fn issuer(uri: &KeyUri) -> (Connector, Link) {
     };
     let link = Link::new(&uri.host, uri.port, &uri.authority, uri.tls, false);
     (Connector::new(&config, CONNECT_TIMEOUT), link)
+}
+
+/// An issuer is no engine.
+fn in_words(error: &FetchError) -> String {
+    match error {
+        FetchError::Status(status) if status.is_redirection() => {
+            format!("the issuer answered {status}, which is not followed: name the last address")
+        }
+        FetchError::Status(status) => format!("the issuer answered {status}"),
+        FetchError::Deadline(time) => format!("the issuer gave no whole answer within {time:?}"),
+        FetchError::Engine(error) => format!("the issuer cannot be asked: {error}"),
+        other => other.to_string(),
+    }
 }
 
 fn pause(failures: u32) -> Duration {

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sluice_config::push::{
+    Batch, DocumentMessage, EndpointMessage, MembershipMessage, ResourceType, RoleMessage, Upsert,
+};
 use sluice_config::scheduling::SchedulingParams;
 use sluice_config::{Catalog, FilterSet, LoadedDocuments};
 
@@ -51,7 +54,7 @@ spec:
   rateLimit: {inputTokensPerUnit: 30, unit: minute}
 ";
 
-fn serving() -> Arc<Serving> {
+fn store() -> ServingStore {
     let build = BuildInfo {
         version: "test",
         revision: "test",
@@ -59,7 +62,11 @@ fn serving() -> Arc<Serving> {
     let metrics = Arc::new(Metrics::new(build, SystemTime::UNIX_EPOCH));
     let chain = Chain::compile(&[], Arc::new(Registry::builtin())).unwrap();
     let budget = IndexBudget::new(1 << 20);
-    let store = ServingStore::new(chain, metrics, SchedulingParams::default(), budget);
+    ServingStore::new(chain, metrics, SchedulingParams::default(), budget)
+}
+
+fn serving() -> Arc<Serving> {
+    let store = store();
     let documents = LoadedDocuments::from_text("routes.yaml", DOCUMENTS);
     let update = Catalog::new(FilterSet::unknown()).update(documents, 1);
     assert_eq!(update.rejected, 0, "{:?}", update.problems);
@@ -186,4 +193,80 @@ fn kinds_that_are_not_served_are_empty_lists_and_what_is_missing_is_said_so() {
             "{asked}"
         );
     }
+}
+
+fn pushed(kind: ResourceType, name: &str, message: &impl prost::Message) -> Upsert {
+    Upsert {
+        kind,
+        name: name.to_owned(),
+        version: "1".to_owned(),
+        value: message.encode_to_vec(),
+    }
+}
+
+#[test]
+fn pushed_pods_have_their_names_nodes_and_roles() {
+    let server = json!({
+        "apiVersion": "networking.serving.volcano.sh/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": {"name": "pool", "namespace": "models"},
+        "spec": {
+            "inferenceEngine": "vLLM",
+            "workloadSelector": {"matchLabels": {"app": "x"}},
+            "workloadPort": {"port": 8000},
+        },
+    });
+    let document = DocumentMessage {
+        json: server.to_string(),
+    };
+    let mut upserts = vec![pushed(ResourceType::ModelServer, "models/pool", &document)];
+    let pods = [
+        ("whole-0", RoleMessage::Whole),
+        ("decode-0", RoleMessage::Decode),
+        ("prefill-0", RoleMessage::Prefill),
+    ];
+    for (number, (pod, role)) in pods.into_iter().enumerate() {
+        let message = EndpointMessage {
+            namespace: "models".into(),
+            pod: pod.into(),
+            uid: pod.into(),
+            host: format!("10.0.0.{number}"),
+            port: 8000,
+            memberships: vec![MembershipMessage {
+                server: "pool".into(),
+                role: role.into(),
+                pd_group: String::new(),
+            }],
+            node: "node-1".into(),
+            labels: [("app".to_owned(), "x".to_owned())].into(),
+            ..EndpointMessage::default()
+        };
+        let name = format!("models/{pod}:8000");
+        upserts.push(pushed(ResourceType::Endpoint, &name, &message));
+    }
+    let mut catalog = Catalog::with_push(FilterSet::unknown());
+    let batch = Batch {
+        upserts,
+        removals: Vec::new(),
+    };
+    let applied = catalog.push(&batch, 1);
+    assert!(applied.refusals.is_empty(), "{:?}", applied.refusals);
+    let store = store();
+    store.install(applied.update.snapshot);
+    let get = |asked: &str| answer(&store.load(), asked).1;
+    let names = ["models/decode-0", "models/prefill-0", "models/whole-0"];
+    let server = get("namespaces/models/modelservers/pool");
+    let mut all: Vec<&str> = (server["associatedPods"].as_array().unwrap().iter())
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    all.sort_unstable();
+    assert_eq!(all, names);
+    assert_eq!(server["decodePods"], json!(["models/decode-0"]));
+    assert_eq!(server["prefillPods"], json!(["models/prefill-0"]));
+    let pod = get("namespaces/models/pods/decode-0");
+    let info = json!({
+        "podIP": "10.0.0.1", "nodeName": "node-1", "phase": "Running", "labels": {"app": "x"}
+    });
+    assert_eq!(pod["podInfo"], info);
+    assert_eq!(pod["modelServers"], json!(["models/pool"]));
 }
