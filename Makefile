@@ -43,15 +43,17 @@ e2e-vllm: tools ## predicted cache hits against two real vLLM engines (fetches 6
 
 ## Check
 
-.PHONY: fmt lint check-crds check-examples deny ci
+.PHONY: fmt lint check-crds check-examples check-chart deny ci
 fmt: ## format the Rust code (CHECK=1: only list the files that are not)
 	@$(step) cargo fmt --all $(if $(CHECK),-- --check -l)
 lint: tools ## clippy without warnings, scripts that parse, arrows between rooms
 	@$(step) $(scripts)/lint.sh
-check-crds: tools ## crds/yaml is what the types say
+check-crds: tools ## crds/yaml and the chart's copies are what the types say
 	@$(step) cargo run --quiet --locked --package sluice-crds --bin crdgen -- --check
 check-examples: tools ## config/examples is accepted by the gateway
 	@$(step) $(scripts)/check-examples.sh
+check-chart: tools ## the Helm chart: lint, permissions, pods, wiring, refusals (builds helm once: Go)
+	@$(step) $(scripts)/check-chart.sh
 deny: ## licences, banned crates, sources, advisories
 	@$(scripts)/fetch-tools.sh --deny
 	@$(step) $(scripts)/deny.sh

@@ -1,4 +1,4 @@
-//! `crdgen`: writes `crds/yaml/*.yaml`, or with `--check` says which of them are stale.
+//! `crdgen`: writes `crds/yaml/*.yaml` and the chart's copies of them, or with `--check` says which are stale.
 //!
 //! Not for: applying anything to a cluster.
 
@@ -17,15 +17,15 @@ const USAGE: &str = "usage: crdgen [--check]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let directory = directory();
+    let directories = directories();
     match arguments
         .iter()
         .map(String::as_str)
         .collect::<Vec<_>>()
         .as_slice()
     {
-        [] => write(&directory),
-        ["--check"] => check(&directory),
+        [] => all(&directories, write),
+        ["--check"] => all(&directories, check),
         ["--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -34,10 +34,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where the files belong: beside the types, and where Helm takes them from, which follows no links out of a chart.
 /// Cargo names the crate's folder; started by hand, the command belongs in the repository's root.
-fn directory() -> PathBuf {
-    let room = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "crds".into());
-    Path::new(&room).join("yaml")
+fn directories() -> [PathBuf; 2] {
+    let room = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| "crds".into(), PathBuf::from);
+    let chart = room.join("../helm/sluice/crds");
+    [room.join("yaml"), chart]
+}
+
+/// Every directory's turn, even after a failure.
+fn all(directories: &[PathBuf], turn: fn(&Path) -> ExitCode) -> ExitCode {
+    let mut outcome = ExitCode::SUCCESS;
+    for directory in directories {
+        let one = turn(directory);
+        if one != ExitCode::SUCCESS {
+            outcome = one;
+        }
+    }
+    outcome
 }
 
 fn write(directory: &Path) -> ExitCode {
