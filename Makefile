@@ -35,11 +35,15 @@ test-e2e: tools ## whole-product tests on simulated engines
 	@$(step) $(scripts)/test.sh e2e
 test-real: tools engines ## whole-product tests on llama.cpp engines
 	@$(step) env SLUICE_ENGINES=$(engines) $(scripts)/test.sh real
-.PHONY: e2e-cluster e2e-vllm
+.PHONY: e2e-cluster e2e-vllm e2e-chart image-test
 e2e-cluster: tools ## tests on a real Kubernetes API server, pods as processes (needs root, Go; FILTER=name)
 	@$(step) $(scripts)/e2e-cluster.sh $(FILTER)
 e2e-vllm: tools ## predicted cache hits against two real vLLM engines (fetches 6 GiB; not in CI)
 	@$(step) $(scripts)/e2e-vllm.sh
+e2e-chart: ## the chart on a real API server: accepted, installed, upgraded, taken away (builds a control plane once: Go)
+	@$(step) $(scripts)/e2e-chart.sh
+image-test: tools ## the images, each started once as nobody (buildah, musl-tools, root; PROFILE=dist CPU=; not in CI)
+	@$(step) $(scripts)/image-test.sh
 
 ## Check
 

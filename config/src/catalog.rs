@@ -1,77 +1,86 @@
-//! What is in force: takes each load of the documents and keeps the last good version of what is wrong.
+//! What is in force: takes each load of the files and each batch that was pushed, and keeps the last good version of
+//! what is wrong.
 //!
-//! For: rules between documents (one name once, targets that exist) and last-good per document.
+//! Two layers: documents of files, then pushed ones. A file's document hides a pushed one of the same name, and its
+//! routes go first. For: rules between documents (one name once, targets that exist) and last-good per document.
 //! Not for I/O: files are read by [`LoadedDocuments`], time comes in as an argument.
 
+mod endpoints;
+mod files;
+mod layers;
+mod pushed;
 mod references;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::compile;
-use crate::document::{Document, Identity, Resource, without_echoes};
 use crate::filters::FilterSet;
-use crate::load::{LoadedDocuments, LoadedFile};
-use crate::path::FieldPath;
-use crate::problem::{Finding, Problem};
+use crate::live::{self, Live};
+use crate::load::LoadedDocuments;
+use crate::problem::Problem;
+use crate::push::{Batch, Refusal, ResourceType};
 use crate::snapshot::Snapshot;
-use crate::validate::{Regexes, validate};
+use crate::validate::Regexes;
 
-/// Documents in force, by identity.
-type InForce = BTreeMap<Identity, Kept>;
+use self::files::Files;
+use self::layers::Layers;
+use self::pushed::{Pushed, Touched};
 
-/// A good document and when its first good version came.
-#[derive(Debug, Clone)]
-struct Kept {
-    document: Arc<Document>,
-    /// Unix seconds.
-    created: u64,
-    /// Not from the present load: its text may have changed since.
-    stale: bool,
-}
-
-/// The outcome of one load.
+/// The outcome of one load or batch.
 #[derive(Debug, Clone)]
 pub struct Update {
     /// What is in force now; the same `Arc` as before when nothing changed.
     pub snapshot: Arc<Snapshot>,
-    /// Everything wrong with what was loaded, errors and warnings.
-    pub problems: Vec<Problem>,
+    /// Everything wrong with what is in force or was refused, errors and warnings; the same `Arc` as before when nothing
+    /// of it changed.
+    pub problems: Arc<Vec<Problem>>,
     /// Is `snapshot` a new one?
     pub changed: bool,
-    /// Documents refused, and files that could not be read.
+    /// Of this load or batch: resources refused, and files that could not be read.
     pub rejected: usize,
+}
+
+/// The outcome of one batch.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// What it made of what is in force.
+    pub update: Update,
+    /// Why parts of it were refused; in order of their items.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Keeps what is in force. Owned by the task that feeds it.
 #[derive(Debug)]
 pub struct Catalog {
     filters: FilterSet,
-    in_force: InForce,
     regexes: Regexes,
+    files: Files,
+    /// `None`: nothing is ever pushed, so a target that no file has is a mistake.
+    pushed: Option<Pushed>,
+    live: Live,
+    problems: Arc<Vec<Problem>>,
     snapshot: Arc<Snapshot>,
 }
 
-/// A load being worked through.
-#[derive(Default)]
-struct Pass {
-    next: InForce,
-    /// The first document of each identity.
-    seen: HashMap<Identity, Arc<Document>>,
-    refused: HashMap<Identity, Arc<Document>>,
-    problems: Vec<Problem>,
-    rejected: usize,
-}
-
 impl Catalog {
-    /// Nothing in force, generation 0. Route overrides are held against `filters`.
+    /// Nothing in force, generation 0, and only files to come. Route overrides are held against `filters`.
     pub fn new(filters: FilterSet) -> Self {
-        let (in_force, regexes, snapshot) = Default::default();
         Self {
             filters,
-            in_force,
-            regexes,
-            snapshot,
+            regexes: Regexes::default(),
+            files: Files::default(),
+            pushed: None,
+            live: Live::default(),
+            problems: Arc::default(),
+            snapshot: Arc::default(),
+        }
+    }
+
+    /// As [`Self::new`], but documents are pushed, too: what a file's route targets may come later.
+    pub fn with_push(filters: FilterSet) -> Self {
+        Self {
+            pushed: Some(Pushed::default()),
+            ..Self::new(filters)
         }
     }
 
@@ -80,167 +89,151 @@ impl Catalog {
         &self.snapshot
     }
 
-    /// Takes a load into force as far as it is right; `now` is in Unix seconds.
+    /// Takes a load of the files into force as far as it is right; `now` is in Unix seconds.
     pub fn update(&mut self, input: LoadedDocuments, now: u64) -> Update {
-        if let Some(problem) = input.failed {
-            return self.unchanged(vec![problem], 1);
-        }
-        let mut pass = Pass::default();
-        for file in &input.files {
-            self.take_file(file, now, &mut pass);
-        }
-        self.keep_unread(&input.files, &mut pass);
-        references::resolve(&self.in_force, &mut pass);
-        pass.problems
-            .sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        let read_one = input.files.iter().any(|file| file.readable);
-        let changed =
-            differ(&self.in_force, &pass.next) || (self.snapshot.generation == 0 && read_one);
-        self.in_force = pass.next;
-        if !changed {
-            self.regexes.sweep();
-            return self.unchanged(pass.problems, pass.rejected);
-        }
-        self.compile();
+        let rejected = match input.failed {
+            Some(problem) => {
+                self.files.problems = vec![problem];
+                1
+            }
+            None => {
+                let known = self.pushed.as_ref().map(|pushed| &pushed.documents);
+                let judge = (&self.filters, &mut self.regexes);
+                self.files.load(&input.files, known, judge, now)
+            }
+        };
+        let update = self.rebuild(&Touched::default(), rejected);
         self.regexes.sweep();
-        let snapshot = self.snapshot.clone();
-        Update {
-            snapshot,
-            problems: pass.problems,
-            changed,
-            rejected: pass.rejected,
-        }
+        update
     }
 
-    fn unchanged(&self, problems: Vec<Problem>, rejected: usize) -> Update {
+    /// Takes a batch into force as far as it is right; `now` is in Unix seconds. Nothing is pushed to a catalog that is
+    /// not made for it.
+    pub fn push(&mut self, batch: &Batch, now: u64) -> Applied {
+        let pushed = self.pushed.get_or_insert_default();
+        let judge = (&self.filters, &mut self.regexes);
+        let (touched, refusals) = pushed.take(batch, judge, now);
+        let refused: BTreeSet<usize> = refusals.iter().map(|refusal| refusal.item).collect();
+        let update = if touched.documents {
+            self.rebuild(&touched, refused.len())
+        } else {
+            self.touch(&touched, refused.len())
+        };
+        self.regexes.trim();
+        Applied { update, refusals }
+    }
+
+    /// Name and version of each pushed resource of a type that is in force.
+    pub fn versions(&self, kind: ResourceType) -> impl Iterator<Item = (String, String)> {
+        let pushed = self.pushed.iter();
+        pushed.flat_map(move |pushed| pushed.versions(kind))
+    }
+
+    /// Pushed resources in force, by type.
+    pub fn pushed_counts(&self) -> Vec<(ResourceType, usize)> {
+        let pushed = self.pushed.iter();
+        pushed.flat_map(Pushed::counts).collect()
+    }
+
+    /// Secrets (`namespace/name`) that documents in force refer to.
+    pub fn wanted_secrets(&self) -> Arc<BTreeSet<String>> {
+        let pushed = self.pushed.as_ref();
+        pushed
+            .map(|pushed| Arc::clone(&pushed.wanted))
+            .unwrap_or_default()
+    }
+
+    /// Problems of pushed resources whose newest version was refused.
+    pub fn refused(&self) -> impl Iterator<Item = &Problem> {
+        let refused = self
+            .pushed
+            .iter()
+            .flat_map(|pushed| pushed.refused.values());
+        refused.flatten()
+    }
+
+    /// Looks at all documents.
+    fn rebuild(&mut self, touched: &Touched, rejected: usize) -> Update {
+        let none = Pushed::default();
+        let pushed = self.pushed.as_ref().unwrap_or(&none);
+        let layers = Layers::of(&self.files, &pushed.documents);
+        let endpoints = (pushed.endpoints.pools(), &touched.pools);
+        let (servers, routes) = (&layers.servers, &layers.routes);
+        let mut next = self.live.rebuild(
+            &self.snapshot,
+            servers,
+            routes,
+            endpoints,
+            &mut self.regexes,
+        );
+        let wanted = layers.wanted_secrets();
+        let problems = self.files.problems.iter().cloned();
+        let problems = problems
+            .chain(layers.problems())
+            .chain(pushed.problems().cloned());
+        let problems: Vec<Problem> = problems.collect();
+        let empty_is_news = self.snapshot.generation == 0 && (self.files.read || pushed.any);
+        if next.is_none() && empty_is_news {
+            next = Some(live::following(&self.snapshot));
+        }
+        let beside = match &mut self.pushed {
+            Some(pushed) => pushed.want(wanted) || touched.beside,
+            None => false,
+        };
+        self.put_in_force(next, beside, Some(problems), rejected)
+    }
+
+    /// No document has changed.
+    fn touch(&mut self, touched: &Touched, rejected: usize) -> Update {
+        let Some(pushed) = &self.pushed else {
+            return self.put_in_force(None, false, None, rejected);
+        };
+        let mut next = self
+            .live
+            .touch(&self.snapshot, pushed.endpoints.pools(), &touched.pools);
+        if next.is_none() && self.snapshot.generation == 0 && pushed.any {
+            next = Some(live::following(&self.snapshot));
+        }
+        // What was wrong with single resources has changed: all the rest is as it was.
+        let problems = touched.refused.then(|| {
+            let layers = Layers::of(&self.files, &pushed.documents);
+            let problems = self.files.problems.iter().cloned();
+            let problems = problems
+                .chain(layers.problems())
+                .chain(pushed.problems().cloned());
+            problems.collect()
+        });
+        self.put_in_force(next, touched.beside, problems, rejected)
+    }
+
+    fn put_in_force(
+        &mut self,
+        mut next: Option<Snapshot>,
+        beside: bool,
+        problems: Option<Vec<Problem>>,
+        rejected: usize,
+    ) -> Update {
+        if let (true, Some(pushed)) = (beside, &self.pushed) {
+            let next = next.get_or_insert_with(|| live::following(&self.snapshot));
+            next.secrets = Arc::clone(&pushed.secrets);
+            next.peers = Arc::clone(&pushed.peers);
+        }
+        let changed = next.is_some();
+        if let Some(next) = next {
+            self.snapshot = Arc::new(next);
+        }
+        if let Some(problems) = problems
+            && problems != *self.problems
+        {
+            self.problems = Arc::new(problems);
+        }
         Update {
-            snapshot: self.snapshot.clone(),
-            problems,
-            changed: false,
+            snapshot: Arc::clone(&self.snapshot),
+            problems: Arc::clone(&self.problems),
+            changed,
             rejected,
         }
     }
-
-    fn take_file(&mut self, file: &LoadedFile, now: u64, pass: &mut Pass) {
-        pass.rejected += file
-            .problems
-            .iter()
-            .filter(|problem| problem.is_error())
-            .count();
-        pass.problems.extend(file.problems.iter().cloned());
-        for document in &file.documents {
-            self.take_document(document, now, pass);
-        }
-    }
-
-    fn take_document(&mut self, document: &Arc<Document>, now: u64, pass: &mut Pass) {
-        let identity = &document.identity;
-        if let Some(first) = pass.seen.get(identity) {
-            let line = first.place.line(&FieldPath::of("metadata.name"));
-            let at = format!("{}:{line}", first.place.source.name);
-            let message = format!("{identity} is already defined at {at}");
-            let finding = Finding::error(
-                FieldPath::of("metadata.name"),
-                message,
-                "rename or remove one of the two",
-            );
-            pass.problems.push(document.problem(&finding));
-            pass.rejected += 1;
-            return;
-        }
-        pass.seen.insert(identity.clone(), document.clone());
-        let mut findings = document.findings.clone();
-        if let Some(resource) = &document.resource {
-            let meaning = validate(identity, resource, &self.filters, &mut self.regexes);
-            findings.extend(without_echoes(&document.findings, meaning));
-        }
-        pass.problems
-            .extend(findings.iter().map(|finding| document.problem(finding)));
-        let last = self.in_force.get(identity);
-        if findings.iter().any(Finding::is_error) {
-            pass.rejected += 1;
-            pass.refused.insert(identity.clone(), document.clone());
-            pass.next
-                .extend(last.map(|last| (identity.clone(), last.stale())));
-        } else {
-            let created = last.map_or(now, |last| last.created);
-            let kept = Kept {
-                document: document.clone(),
-                created,
-                stale: false,
-            };
-            pass.next.insert(identity.clone(), kept);
-        }
-    }
-
-    /// Files that could not be read, or hold a document that nobody can name, keep what was last
-    /// loaded from them.
-    fn keep_unread(&self, files: &[LoadedFile], pass: &mut Pass) {
-        let broken =
-            |file: &&LoadedFile| !file.readable || file.problems.iter().any(Problem::is_error);
-        let names: HashSet<&str> = files
-            .iter()
-            .filter(broken)
-            .map(|file| file.name.as_str())
-            .collect();
-        for (identity, kept) in &self.in_force {
-            let file = kept.document.place.source.name.as_str();
-            if names.contains(file) && !pass.seen.contains_key(identity) {
-                pass.next.insert(identity.clone(), kept.stale());
-            }
-        }
-    }
-
-    fn compile(&mut self) {
-        let documents: Vec<_> = precedence(&self.in_force)
-            .into_iter()
-            .filter_map(|(identity, kept)| {
-                let resource = kept.document.resource.as_ref()?;
-                let created = resource.created().unwrap_or(kept.created);
-                Some(compile::Input {
-                    identity,
-                    resource,
-                    created,
-                })
-            })
-            .collect();
-        let generation = self.snapshot.generation + 1;
-        self.snapshot = Arc::new(compile::snapshot(&documents, generation, &mut self.regexes));
-    }
-}
-
-impl Kept {
-    fn stale(&self) -> Self {
-        Self {
-            stale: true,
-            ..self.clone()
-        }
-    }
-}
-
-/// Routes: oldest `creationTimestamp` first, then those without one as they stand in the files. The time
-/// of first load has no say: a restart must not change the order. The rest, where order means nothing,
-/// by name.
-fn precedence(in_force: &InForce) -> Vec<(&Identity, &Kept)> {
-    let mut all: Vec<_> = in_force.iter().collect();
-    all.sort_by_cached_key(|(_, kept)| match &kept.document.resource {
-        Some(resource @ Resource::Route(_)) => {
-            let created = resource.created();
-            let (file, position, item) = kept.document.order();
-            Some((created.is_none(), created, file.to_owned(), position, item))
-        }
-        _ => None,
-    });
-    all
-}
-
-/// Would they compile to different snapshots?
-fn differ(old: &InForce, new: &InForce) -> bool {
-    let (old, new) = (precedence(old), precedence(new));
-    let same = |((a_id, a), (b_id, b)): (&(&Identity, &Kept), &(&Identity, &Kept))| {
-        a_id == b_id && a.created == b.created && a.document.resource == b.document.resource
-    };
-    old.len() != new.len() || !old.iter().zip(&new).all(same)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Valid documents to a [`Snapshot`].
+//! Valid documents to parts of a [`Snapshot`].
 //!
-//! Nothing fails here: what could was found by `validate` and `catalog`.
+//! Nothing fails here: what could was found by `validate` and `catalog`. Not for which parts there are, and which of
+//! them a change leaves alone: see `live`.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_crds::networking::{
@@ -33,100 +34,61 @@ pub fn compile(
     let mut catalog = Catalog::new(filters.clone());
     let update = catalog.update(LoadedDocuments::from_resources("resources", resources), now);
     drop(catalog);
-    let snapshot = std::sync::Arc::into_inner(update.snapshot).expect("the catalog let go of it");
-    (snapshot, update.problems)
+    let snapshot = Arc::into_inner(update.snapshot).expect("the catalog let go of it");
+    (snapshot, Arc::unwrap_or_clone(update.problems))
 }
 
-/// A document in force and when it came to be.
-pub(crate) struct Input<'a> {
-    pub(crate) identity: &'a Identity,
-    pub(crate) resource: &'a Resource,
-    pub(crate) created: u64,
-}
+/// What a rule's target compiles to, by the ModelServer's name.
+pub(crate) type Resolve<'a> = &'a dyn Fn(&str) -> Target;
 
-/// `documents` in order of precedence; every ModelServer that a route targets is among them.
-pub(crate) fn snapshot(
-    documents: &[Input<'_>],
-    generation: u64,
-    regexes: &mut Regexes,
-) -> Snapshot {
-    let mut snapshot = Snapshot {
-        generation,
-        ..Snapshot::default()
-    };
-    let mut index = HashMap::new();
-    for document in documents {
-        if let Resource::Server(server) = document.resource {
-            let Identity {
-                namespace, name, ..
-            } = document.identity;
-            index.insert((namespace.as_str(), name.as_str()), snapshot.servers.len());
-            snapshot
-                .servers
-                .push(model_server(document.identity, &server.spec));
-        }
-    }
-    for document in documents {
-        if let Resource::Route(route) = document.resource {
-            let position = snapshot.routes.len();
-            let spec = &route.spec;
-            if !spec.model_name.is_empty() {
-                snapshot
-                    .by_model
-                    .entry(spec.model_name.clone())
-                    .or_default()
-                    .push(position);
-            }
-            for adapter in &spec.lora_adapters {
-                let routes = snapshot.by_lora.entry(adapter.clone()).or_default();
-                if routes.last() != Some(&position) {
-                    routes.push(position);
-                }
-            }
-            snapshot
-                .routes
-                .push(compile_route(document, spec, &index, regexes));
-        }
-    }
-    snapshot
-}
-
-fn compile_route(
-    document: &Input<'_>,
+/// A ModelRoute. `created` is in Unix seconds.
+pub(crate) fn route(
+    identity: &Identity,
     spec: &ModelRouteSpec,
-    servers: &HashMap<(&str, &str), usize>,
+    created: u64,
+    resolve: Resolve<'_>,
     regexes: &mut Regexes,
 ) -> Route {
-    let namespace = document.identity.namespace.as_str();
-    let server = |name: &str| servers.get(&(namespace, name)).copied();
     Route {
-        namespace: namespace.to_owned(),
-        name: document.identity.name.clone(),
+        namespace: identity.namespace.clone(),
+        name: identity.name.clone(),
         model_name: spec.model_name.clone(),
         lora_adapters: spec.lora_adapters.clone(),
         rules: spec
             .rules
             .iter()
-            .map(|rule| compile_rule(rule, &server, regexes))
+            .map(|rule| compile_rule(rule, resolve, regexes))
             .collect(),
         filters: spec.filters.clone(),
-        created: document.created,
+        created,
     }
 }
 
-fn compile_rule(
-    rule: &RuleSpec,
-    server: &impl Fn(&str) -> Option<usize>,
-    regexes: &mut Regexes,
-) -> Rule {
+/// The same route with its targets resolved anew: what it matches stays as it was compiled.
+pub(crate) fn retarget(route: &Route, spec: &ModelRouteSpec, resolve: Resolve<'_>) -> Route {
+    let mut next = route.clone();
+    for (rule, spec) in next.rules.iter_mut().zip(&spec.rules) {
+        rule.targets = targets(spec, resolve);
+    }
+    next
+}
+
+/// Names of the ModelServers that a route targets, in the order in which they are resolved.
+pub(crate) fn server_names(spec: &ModelRouteSpec) -> impl Iterator<Item = &str> {
+    let targets = spec.rules.iter().flat_map(|rule| &rule.target_models);
+    targets.filter_map(|target| target.model_server_name.as_deref())
+}
+
+fn targets(rule: &RuleSpec, resolve: Resolve<'_>) -> Vec<WeightedTarget> {
+    let targets = rule.target_models.iter();
+    let mut targets: Vec<_> = targets.filter_map(|t| weighted(t, resolve)).collect();
+    targets.sort_by_key(|target| target.weight == 0);
+    targets
+}
+
+fn compile_rule(rule: &RuleSpec, resolve: Resolve<'_>, regexes: &mut Regexes) -> Rule {
     let model_match = rule.model_match.as_ref();
     let headers = model_match.into_iter().flat_map(|m| &m.headers);
-    let mut targets: Vec<_> = rule
-        .target_models
-        .iter()
-        .filter_map(|t| weighted(t, server))
-        .collect();
-    targets.sort_by_key(|target| target.weight == 0);
     Rule {
         name: rule.name.clone(),
         headers: headers
@@ -134,20 +96,17 @@ fn compile_rule(
             .collect(),
         uri: matcher(model_match.and_then(|m| m.uri.as_ref()), regexes),
         body_model: model_match.and_then(|m| m.body.as_ref()?.model.clone()),
-        targets,
+        targets: targets(rule, resolve),
     }
 }
 
-fn weighted(
-    target: &TargetModel,
-    server: &impl Fn(&str) -> Option<usize>,
-) -> Option<WeightedTarget> {
+fn weighted(target: &TargetModel, resolve: Resolve<'_>) -> Option<WeightedTarget> {
     let weight = target.weight.unwrap_or(DEFAULT_WEIGHT);
     let target = match (
         &target.model_server_name,
         &target.external_model_provider_name,
     ) {
-        (Some(name), _) => Target::Server(server(name)?),
+        (Some(name), _) => resolve(name),
         (None, Some(name)) => Target::External(name.clone()),
         (None, None) => return None,
     };
@@ -173,21 +132,18 @@ fn matcher(string_match: Option<&StringMatch>, regexes: &mut Regexes) -> StringM
     }
 }
 
-fn model_server(identity: &Identity, spec: &ModelServerSpec) -> ModelServer {
+/// A ModelServer with the endpoints that its document lists.
+pub(crate) fn model_server(identity: &Identity, spec: &ModelServerSpec) -> ModelServer {
     let port = spec.workload_port.as_ref();
     let endpoints = spec.endpoints.iter().filter_map(|endpoint| {
         let (host, port) = split_address(&endpoint.address).ok()?;
-        let (address, host, labels) = (
-            endpoint.address.clone(),
-            host.to_owned(),
-            endpoint.labels.clone(),
-        );
-        Some(Endpoint {
-            address,
-            host,
+        Some(Arc::new(Endpoint {
+            address: endpoint.address.clone(),
+            host: host.to_owned(),
             port,
-            labels,
-        })
+            labels: Arc::new(endpoint.labels.clone()),
+            ..Endpoint::default()
+        }))
     });
     ModelServer {
         namespace: identity.namespace.clone(),

@@ -1,15 +1,15 @@
-//! A file or folder as a source of updates: load, catalog and watch put together.
+//! A file or folder as a source of documents: load and watch put together.
 //!
-//! Not for what becomes of an update: the receiver swaps the snapshot in and logs the problems.
+//! Not for what becomes of a load: the receiver gives it to its [`Catalog`](crate::Catalog).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::LoadedDocuments;
 use crate::watch::{Fingerprint, Watcher};
-use crate::{Catalog, FilterSet, LoadedDocuments, Update};
 
-/// Delivers an [`Update`] at start and after every change, until dropped.
+/// Delivers [`LoadedDocuments`] at start and after every change, until dropped.
 #[derive(Debug)]
 pub struct FileSource {
     _watcher: Watcher,
@@ -17,30 +17,23 @@ pub struct FileSource {
 
 impl FileSource {
     /// Loads `path` and delivers the outcome before it returns; later ones come from a thread of its own,
-    /// `debounce` after the last change. `now` gives Unix seconds.
+    /// `debounce` after the last change.
     ///
     /// # Errors
-    /// When no thread can be started. Whatever is wrong with the files is in the updates.
+    /// When no thread can be started. Whatever is wrong with the files is in what is delivered.
     pub fn start(
         path: impl Into<PathBuf>,
         debounce: Duration,
-        filters: FilterSet,
-        now: impl Fn() -> u64 + Send + 'static,
-        mut deliver: impl FnMut(Update) + Send + 'static,
+        mut deliver: impl FnMut(LoadedDocuments) + Send + 'static,
     ) -> io::Result<Self> {
         let path = path.into();
-        let mut catalog = Catalog::new(filters);
         // Before reading: a change during the read must not be missed.
         let seen = Fingerprint::of(&path);
-        deliver(load(&mut catalog, &path, now()));
+        deliver(LoadedDocuments::read(&path));
         let watched = path.clone();
-        let on_change = move || deliver(load(&mut catalog, &path, now()));
+        let on_change = move || deliver(LoadedDocuments::read(&path));
         Ok(Self {
             _watcher: Watcher::since(seen, watched, debounce, on_change)?,
         })
     }
-}
-
-fn load(catalog: &mut Catalog, path: &Path, now: u64) -> Update {
-    catalog.update(LoadedDocuments::read(path), now)
 }

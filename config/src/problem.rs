@@ -19,7 +19,7 @@ pub enum Severity {
 }
 
 /// One thing that is wrong with one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,

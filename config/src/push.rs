@@ -3,6 +3,9 @@
 //! Delta xDS as Envoy defines it (`envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources`),
 //! with resource types of our own. One stream a gateway; on it, each type is subscribed to by itself:
 //!
+//! - **Opening.** The first request names the gateway: `node.id` (its pod), in `node.metadata` the `version` of its program
+//!   and, if it wants less than it is allowed, a list `namespaces`. The gateway subscribes to all that it wants, and last to
+//!   [`ResourceType::Batch`]: the first batch follows that, so that it is whole. (Without, it follows a short silence.)
 //! - **Versions** are hashes of what a resource holds ([`version`]), so that every control loop that sees the same
 //!   cluster gives the same ones, and a gateway that reconnects to another is sent the difference only.
 //! - **Batches.** One change of the cluster may touch several types. The server sends the types in the order of
@@ -11,17 +14,23 @@
 //!   every response: a ModelServer never without its endpoints. No further batch is sent before that answer, so a slow
 //!   gateway skips what lay between instead of having it queued.
 //! - **NACK.** What does not compile is refused by name: `error_detail.details` of the answer to that type's response holds
-//!   [`RejectionsMessage`]. The rest of the batch is in force, and of a refused resource its last good version.
+//!   [`RejectionsMessage`]. The rest of the batch is in force, and of a refused resource its last good version. Without
+//!   details, all that the response held is refused; for the response of type [`ResourceType::Batch`], the whole batch.
 //! - **Reconnect.** `initial_resource_versions` of the first request of each type name what the gateway serves; a
 //!   resource whose newest version it refused is named with the version in force, or not at all, so that it is sent, and
 //!   refused, anew: a control loop that has just started learns what is wrong.
-//! - **Secrets** are subscribed to by name, by those who use them. All other types by wildcard.
+//! - **Secrets** are subscribed to by name, by those who use them. All other types by wildcard. A name that does not exist,
+//!   or that this gateway may not see, is answered as removed.
+//! - **End.** The server ends a stream with words in its status, and a gateway connects again whatever they are: at once
+//!   after `UNAVAILABLE` (going down, not synced yet) to another address, and with its versions after `ABORTED` (fell behind).
 //!
 //! Here: names and messages, which both sides share. Not for the stream itself: `sluice-control` serves it,
 //! `sluice-proxy` follows it.
 
+mod batch;
 mod messages;
 
+pub use batch::{Batch, Refusal, Upsert};
 pub use messages::*;
 
 /// What a resource on the stream is.

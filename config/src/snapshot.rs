@@ -1,33 +1,70 @@
 //! The compiled configuration that requests read: immutable, with no string left to parse.
 //!
-//! A request loads one `Arc<Snapshot>` once and keeps it to its end, so it never sees half an edit.
+//! A request loads one `Arc<Snapshot>` once and keeps it to its end, so it never sees half an edit. Parts that a change
+//! left alone are shared with the snapshot before, so that whoever hangs something on a part can tell by its address
+//! whether it is still the same.
+
+mod endpoint;
+mod pushed;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
 use sluice_crds::networking::{FilterOverride, InferenceEngine};
 
+pub use self::endpoint::{Endpoint, Role, authority};
+pub use self::pushed::{Peer, Secret};
+use crate::document::Documents;
 use crate::scheduling::SchedulingParams;
 
 /// Everything routing needs, compiled.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Grows by one with every snapshot of this process; 0 is "nothing loaded yet".
     pub generation: u64,
-    /// Routes in order of precedence: oldest first, files in document order.
-    pub routes: Vec<Route>,
-    /// Pools; [`Target::Server`] indexes into this.
-    pub servers: Vec<ModelServer>,
+    /// Routes in order of precedence: those of files before pushed ones, oldest first, files in document order.
+    pub routes: Arc<Vec<Arc<Route>>>,
+    /// Pools by namespace and name; [`Target::Server`] indexes into this.
+    pub servers: Vec<Arc<ModelServer>>,
     /// Base model name to indexes of `routes`, in order of precedence.
-    pub by_model: HashMap<String, Vec<usize>>,
+    pub by_model: Arc<HashMap<String, Vec<usize>>>,
     /// LoRA adapter name to indexes of `routes`, in order of precedence.
-    pub by_lora: HashMap<String, Vec<usize>>,
+    pub by_lora: Arc<HashMap<String, Vec<usize>>>,
+    /// Pushed credentials that documents in force refer to, by `namespace/name`.
+    pub secrets: Arc<BTreeMap<String, Secret>>,
+    /// Other gateways of the same control loop, by `namespace/pod`.
+    pub peers: Arc<BTreeMap<String, Peer>>,
+    /// What routes and pools were compiled from, for those who want to see it.
+    pub documents: Documents,
+}
+
+impl Snapshot {
+    /// Does any route serve this model or adapter?
+    pub fn knows(&self, model: &str) -> bool {
+        self.by_model.contains_key(model) || self.by_lora.contains_key(model)
+    }
+
+    /// For each of `servers` the model of the first route that targets it: its base model, else its first adapter.
+    pub fn models_of_servers(&self) -> Vec<Option<&str>> {
+        let mut models = vec![None; self.servers.len()];
+        for route in self.routes.iter().rev() {
+            let base = Some(route.model_name.as_str()).filter(|name| !name.is_empty());
+            let model = base.or_else(|| route.lora_adapters.first().map(String::as_str));
+            for target in route.rules.iter().flat_map(|rule| &rule.targets) {
+                if let Target::Server(server) = target.target {
+                    models[server] = model;
+                }
+            }
+        }
+        models
+    }
 }
 
 /// One ModelRoute.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Namespace; `default` when a file names none.
     pub namespace: String,
@@ -46,7 +83,7 @@ pub struct Route {
 }
 
 /// One rule of a route.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rule {
     /// Label only.
     pub name: Option<String>,
@@ -99,6 +136,8 @@ pub struct WeightedTarget {
 pub enum Target {
     /// Index into [`Snapshot::servers`].
     Server(usize),
+    /// `namespace/name` of a ModelServer that does not exist, or not yet: passed over. Only where documents are pushed.
+    Missing(String),
     /// An ExternalModelProvider by name: accepted, not acted on yet (a load-time warning says so).
     External(String),
 }
@@ -120,8 +159,8 @@ pub struct ModelServer {
     pub http2: bool,
     /// Timeouts and retries; `None` means the bootstrap file's default.
     pub policy: TrafficPolicy,
-    /// Endpoints in the order written.
-    pub endpoints: Vec<Endpoint>,
+    /// Endpoints in the order written, then those pushed, by their names.
+    pub endpoints: Vec<Arc<Endpoint>>,
     /// How endpoints are chosen; `None`: by the bootstrap file's default.
     pub scheduling: Option<SchedulingParams>,
     /// Folder or file of the model's tokenizer.
@@ -139,12 +178,12 @@ impl ModelServer {
     pub fn of(name: &str, addresses: &[&str]) -> Self {
         let endpoint = |address: &&str| {
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-            Endpoint {
+            Arc::new(Endpoint {
                 address: (*address).to_owned(),
                 host: host.to_owned(),
                 port: port.parse().unwrap_or(80),
-                labels: BTreeMap::new(),
-            }
+                ..Endpoint::default()
+            })
         };
         Self {
             namespace: "default".into(),
@@ -229,17 +268,4 @@ pub struct TrafficPolicy {
     pub retry_attempts: Option<u32>,
     /// Pause before a retry.
     pub retry_interval: Option<Duration>,
-}
-
-/// One endpoint as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `host:port`, as written: the endpoint's name in logs and metrics.
-    pub address: String,
-    /// Host without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
 }

@@ -16,8 +16,18 @@ use crate::filters::FilterSet;
 use crate::path::{FieldPath, Place};
 use crate::problem::Finding;
 
+/// Where a document comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file: nobody looks for pods.
+    File,
+    /// A control loop, which does.
+    Push,
+}
+
 /// Collects findings; knows what documents are held against.
 pub(crate) struct Checker<'a> {
+    origin: Origin,
     filters: &'a FilterSet,
     regexes: &'a mut Regexes,
     findings: Vec<Finding>,
@@ -27,10 +37,12 @@ pub(crate) struct Checker<'a> {
 pub(crate) fn validate(
     identity: &Identity,
     resource: &Resource,
+    origin: Origin,
     filters: &FilterSet,
     regexes: &mut Regexes,
 ) -> Vec<Finding> {
     let mut checker = Checker {
+        origin,
         filters,
         regexes,
         findings: Vec::new(),

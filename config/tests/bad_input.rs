@@ -344,16 +344,11 @@ fn a_watched_file_survives_mistakes_deletion_and_return() {
         ..
     } = Bench::serving();
     let (sender, updates) = channel();
-    let deliver = move |update| {
-        let _ = sender.send(update);
+    let mut catalog = Catalog::new(FilterSet::unknown());
+    let deliver = move |loaded| {
+        let _ = sender.send(catalog.update(loaded, 7));
     };
-    let source = FileSource::start(
-        &file,
-        Duration::from_millis(30),
-        FilterSet::unknown(),
-        || 7,
-        deliver,
-    );
+    let source = FileSource::start(&file, Duration::from_millis(30), deliver);
     let first = updates
         .try_recv()
         .expect("the first update is there before `start` returns");

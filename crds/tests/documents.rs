@@ -57,7 +57,15 @@ spec:
   filters:
     auth: { disabled: true }
     guard: { config: { words: [a, 1, null], nested: { deep: true } } }
-status: {}
+status:
+  observedGeneration: 3
+  conditions:
+    - type: Accepted
+      status: "True"
+      reason: Accepted
+      message: ""
+      observedGeneration: 3
+      lastTransitionTime: "2026-01-02T03:04:05Z"
 "#;
 
 const SERVER: &str = r#"
@@ -105,7 +113,20 @@ spec:
     contextMicrosecondsPerThousand: 76.2
     batchTokens: 8192
     kvTokens: 385000
-status: {}
+status:
+  observedGeneration: 3
+  conditions:
+    - type: Accepted
+      status: "True"
+      reason: Accepted
+      message: ""
+      observedGeneration: 3
+      lastTransitionTime: "2026-01-02T03:04:05Z"
+  endpoints: 4
+  ready: 2
+  draining: 1
+  prefill: { endpoints: 2, ready: 1, draining: 1 }
+  decode: { endpoints: 2, ready: 1, draining: 0 }
 "#;
 
 const PROVIDER: &str = r#"

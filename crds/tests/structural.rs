@@ -48,7 +48,7 @@ fn visit_all(visit: &mut dyn FnMut(&str, &Value)) {
 
 /// Of the keywords of JSON Schema, what `apiextensions.k8s.io/v1` takes in the frame of a structural schema
 /// and we use. Not among them: `$ref`, `definitions`, `const`, `anyOf` and its kin (we have no use for them).
-const KEYWORDS: [&str; 20] = [
+const KEYWORDS: [&str; 22] = [
     "additionalProperties",
     "default",
     "description",
@@ -68,6 +68,8 @@ const KEYWORDS: [&str; 20] = [
     "required",
     "title",
     "type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
     "x-kubernetes-validations",
 ];
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
@@ -407,10 +409,22 @@ fn external_model_provider_has_the_constraints_of_the_api() {
             "status.observedGeneration",
             json!({"type": "integer", "format": "int64"}),
         ),
-        ("status.conditions", json!({"type": "array"})),
     ];
     for (path, want) in cases {
         assert_eq!(constraints("ExternalModelProvider", path), want, "{path}");
+    }
+}
+
+/// So that each writer of server-side apply owns its conditions, and leaves the others' alone.
+#[test]
+fn the_conditions_of_every_kind_are_merged_by_their_type() {
+    let want = json!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    });
+    for (kind, _) in schemas() {
+        assert_eq!(constraints(&kind, "status.conditions"), want, "{kind}");
     }
 }
 
@@ -438,9 +452,9 @@ fn every_kind_is_namespaced_has_a_status_and_prints_its_columns() {
     assert_eq!(
         columns,
         [
-            "externalmodelproviders: Type URL Ready Age",
-            "modelroutes: Model Adapters Age",
-            "modelservers: Engine Port Protocol Age",
+            "externalmodelproviders: Type URL Ready Programmed Age",
+            "modelroutes: Model Adapters Accepted Resolved Programmed Conflicted Age",
+            "modelservers: Engine Port Protocol Endpoints Ready Draining Accepted Programmed Age",
         ]
     );
 }

@@ -1,8 +1,6 @@
-"""That the parts meet: ports, Services, flags, mounts, names and addresses that several objects repeat."""
+"""That the parts meet: ports, Services, mounts, names and addresses that several objects repeat."""
 
-import os
 import re
-import subprocess
 import unittest
 
 import yaml
@@ -130,20 +128,31 @@ class Wiring(unittest.TestCase):
                     name = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
                     self.assertTrue(name is None or name in ours | given, f"{values}: {name}")
 
-    def test_the_api_server_can_call_the_webhook_by_the_service_that_control_is_told(self):
-        for values in ("defaults", "everything"):
+    def test_the_webhook_is_asked_where_it_answers_and_about_the_three_kinds(self):
+        for values, policy in (("defaults", "Fail"), ("everything", "Ignore")):
             objects = render(values)
             given = flags(objects)
-            service = named(objects, "Service", given["--webhook-service-name"][0])["spec"]
-            self.assertNotEqual(service.get("clusterIP"), "None", "the API server calls no headless Service")
-            self.assertEqual([p["port"] for p in service["ports"]], [443])
-        self.assertEqual(flags(render())["--failure-policy"], ["Fail"])
-        self.assertEqual(flags(render("everything"))["--failure-policy"], ["Ignore"])
+            configuration = named(objects, "ValidatingWebhookConfiguration", given["--webhook-configuration"][0])
+            kinds = {}
+            for webhook in configuration["webhooks"]:
+                service = webhook["clientConfig"]["service"]
+                self.assertEqual((service["name"], service["namespace"]), (given["--webhook-service-name"][0], NAMESPACE))
+                ours = named(objects, "Service", service["name"])["spec"]
+                self.assertIn(service["port"], [p["port"] for p in ours["ports"]])
+                self.assertNotEqual(ours.get("clusterIP"), "None", "the API server calls no headless Service")
+                self.assertEqual(webhook["failurePolicy"], policy)
+                self.assertNotIn("caBundle", webhook["clientConfig"], "an upgrade would fight over it")
+                (rule,) = webhook["rules"]
+                kinds[service["path"]] = rule["resources"]
+            expected = {f"/validate/{kind}": [f"{kind}s"] for kind in ("externalmodelprovider", "modelroute", "modelserver")}
+            self.assertEqual(kinds, expected)
 
-    def test_the_webhooks_configuration_is_there_and_all_of_it_is_controls_to_write(self):
-        objects = render()
-        configuration = named(objects, "ValidatingWebhookConfiguration")
-        self.assertEqual(set(configuration), {"apiVersion", "kind", "metadata"}, "an upgrade would fight over it")
+    def test_the_webhook_is_asked_about_the_watched_namespaces_only(self):
+        for webhook in named(render("restricted"), "ValidatingWebhookConfiguration")["webhooks"]:
+            (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+            self.assertEqual((expression["operator"], expression["values"]), ("In", ["team-a", "team-b"]))
+
+    def test_without_a_webhook_nobody_is_asked(self):
         self.assertEqual(of_kind(render("bare"), "ValidatingWebhookConfiguration"), [])
         self.assertEqual(flags(render("bare"))["--webhook"], ["false"])
 
@@ -192,18 +201,15 @@ class Wiring(unittest.TestCase):
             self.assertIn(endpoint["port"], [p["name"] for p in found[0]["spec"]["ports"]])
         self.assertEqual(len(of_kind(objects, "ServiceMonitor")), 2)
 
-    def test_the_programs_know_every_flag_that_they_are_given(self):
-        for program, variable in (("sluice-proxy", "SLUICE_PROXY"), ("sluice-control", "SLUICE_CONTROL")):
-            if variable not in os.environ:
-                self.assertFalse((REPOSITORY / "control/src/main.rs").exists(), f"{variable} is not set")
-                self.skipTest(f"there is no {program} yet")
-            text = subprocess.run([os.environ[variable], "--help"], capture_output=True, text=True, check=True).stdout
-            known = set(re.findall(r"--[a-z][a-z-]+", text))
-            for values in VALUES:
-                objects = render(values)
-                if program in deployments(objects):
-                    given = {a.partition("=")[0] for a in container(objects, program)["args"]}
-                    self.assertLessEqual(given, known, f"{program}, {values}")
+    def test_the_images_expose_what_the_pods_listen_on_and_run_as_the_same_nobody(self):
+        objects = render()
+        for program in ("sluice-proxy", "sluice-control"):
+            text = (REPOSITORY / f"docker/Dockerfile.{program.removeprefix('sluice-')}").read_text()
+            exposed = {int(port) for port in re.search(r"^EXPOSE (.*)$", text, re.M)[1].split()}
+            self.assertEqual(exposed, set(ports(deployments(objects)[program]).values()), program)
+            security = pod(objects, program)["securityContext"]
+            self.assertIn(f"\nUSER {security['runAsUser']}:{security['runAsGroup']}\n", text)
+            self.assertIn(f'\nENTRYPOINT ["/{program}"]\n', text)
 
 
 if __name__ == "__main__":

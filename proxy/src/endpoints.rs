@@ -2,7 +2,7 @@
 //! what it says of itself.
 //!
 //! An [`Endpoint`] outlives configuration changes: the [`Registry`] hands the same one to every snapshot that
-//! names its address. All counting is by guards, so that every way out of a request settles it.
+//! names its address, and the pod there if it is one. All counting is by guards, so that every way out of a request settles it.
 
 pub mod constants;
 pub mod fetch;
@@ -15,7 +15,7 @@ pub mod publishers;
 pub mod scrape;
 pub mod sketch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -48,9 +48,25 @@ pub struct Endpoint {
     pub stats: EndpointStats,
     /// What it says of itself.
     pub reported: ReportedState,
+    /// Pools of the configuration in force that it is in.
+    pools: AtomicU32,
 }
 
 impl Endpoint {
+    /// One more pool has it.
+    pub(crate) fn join(&self) {
+        if self.pools.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.link.set_in_use(true);
+        }
+    }
+
+    /// A pool that it had joined has it no more.
+    pub(crate) fn leave(&self) {
+        if self.pools.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.link.set_in_use(false);
+        }
+    }
+
     /// The constants for costs: learned from requests, sizes as the engine reported them.
     pub fn constants(&self) -> Constants {
         let learned = self.stats.constants();
@@ -79,7 +95,7 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// What makes two configured endpoints the same one.
+/// What makes two configured endpoints the same one: its instance, and how it is spoken to.
 type Key = (String, bool, bool, InferenceEngine);
 
 /// All endpoints that a snapshot or a running request still holds.
@@ -88,34 +104,26 @@ pub struct Registry {
     endpoints: HashMap<Key, Weak<Endpoint>>,
 }
 
-/// An endpoint as a member of one pool, with the labels that pool gives it.
+/// An endpoint as a member of one pool, with what that pool says of it.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// Shared state.
     pub endpoint: Arc<Endpoint>,
     /// Its place in what this pool knows of caches.
     pub cache: Arc<MemberCache>,
-    /// Labels from the pool's document.
-    pub labels: Arc<BTreeMap<String, String>>,
+    /// Labels, role, place, and whether it is draining.
+    pub configured: Arc<snapshot::Endpoint>,
 }
 
 impl Registry {
-    /// The endpoints of a pool, in configured order: known ones keep their state, new ones start fresh.
-    pub fn endpoints(&mut self, server: &snapshot::ModelServer) -> Vec<Arc<Endpoint>> {
-        server
-            .endpoints
-            .iter()
-            .map(|configured| self.endpoint(server, configured))
-            .collect()
-    }
-
-    fn endpoint(
+    /// The endpoint of a pool: a known one keeps its state, a new one starts fresh.
+    pub fn endpoint(
         &mut self,
         server: &snapshot::ModelServer,
         configured: &snapshot::Endpoint,
     ) -> Arc<Endpoint> {
         let key = (
-            configured.address.clone(),
+            configured.instance(),
             server.tls,
             server.http2,
             server.engine,
@@ -137,6 +145,7 @@ impl Registry {
             engine: server.engine,
             stats: EndpointStats::new(start(server)),
             reported: ReportedState::default(),
+            pools: AtomicU32::new(0),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
@@ -167,17 +176,41 @@ fn start(server: &snapshot::ModelServer) -> Constants {
 mod tests {
     use super::*;
 
+    fn endpoints(registry: &mut Registry, server: &snapshot::ModelServer) -> Vec<Arc<Endpoint>> {
+        let configured = server.endpoints.iter();
+        configured
+            .map(|one| registry.endpoint(server, one))
+            .collect()
+    }
+
     #[test]
     fn an_endpoint_keeps_its_count_over_a_configuration_change() {
         let mut registry = Registry::default();
-        let before = registry.endpoints(&snapshot::ModelServer::of("s", &["a:1", "b:1"]));
+        let before = endpoints(
+            &mut registry,
+            &snapshot::ModelServer::of("s", &["a:1", "b:1"]),
+        );
         let guard = before[0].load.reserve(load::Work::default());
-        let after = registry.endpoints(&snapshot::ModelServer::of("s", &["a:1"]));
+        let after = endpoints(&mut registry, &snapshot::ModelServer::of("s", &["a:1"]));
         assert_eq!(after[0].load.load().in_flight, 1);
         drop(before);
         registry.sweep();
         assert_eq!(registry.endpoints.len(), 1);
         drop(guard);
         assert_eq!(after[0].load.load().in_flight, 0);
+    }
+
+    #[test]
+    fn another_pod_at_the_same_address_is_another_endpoint() {
+        let mut registry = Registry::default();
+        let mut pod = |uid: &str| {
+            let mut server = snapshot::ModelServer::of("s", &["a:1"]);
+            Arc::make_mut(&mut server.endpoints[0]).uid = uid.to_owned();
+            endpoints(&mut registry, &server).remove(0)
+        };
+        let (first, again, other) = (pod("1"), pod("1"), pod("2"));
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(first.address, other.address);
     }
 }

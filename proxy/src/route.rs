@@ -86,7 +86,8 @@ pub fn draw(weights: impl Iterator<Item = u32> + Clone, random: &mut impl Rng) -
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
+    use std::sync::Arc;
 
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
@@ -120,25 +121,21 @@ mod tests {
     }
 
     fn snapshot(routes: Vec<Route>) -> Snapshot {
-        let mut snapshot = Snapshot {
-            routes,
-            ..Snapshot::default()
-        };
-        for (index, route) in snapshot.routes.iter().enumerate() {
-            snapshot
-                .by_model
-                .entry(route.model_name.clone())
-                .or_default()
-                .push(index);
+        let mut by_model = HashMap::<String, Vec<usize>>::new();
+        let mut by_lora = HashMap::<String, Vec<usize>>::new();
+        for (index, route) in routes.iter().enumerate() {
+            let model = route.model_name.clone();
+            by_model.entry(model).or_default().push(index);
             for lora in &route.lora_adapters {
-                snapshot
-                    .by_lora
-                    .entry(lora.clone())
-                    .or_default()
-                    .push(index);
+                by_lora.entry(lora.clone()).or_default().push(index);
             }
         }
-        snapshot
+        Snapshot {
+            routes: Arc::new(routes.into_iter().map(Arc::new).collect()),
+            by_model: Arc::new(by_model),
+            by_lora: Arc::new(by_lora),
+            ..Snapshot::default()
+        }
     }
 
     fn hit(snapshot: &Snapshot, model: &str, headers: &HeaderMap) -> Option<(usize, usize, bool)> {

@@ -7,7 +7,7 @@ mod carried;
 mod tokenizers;
 mod warm;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,10 +21,10 @@ pub use self::tokenizers::Loading;
 pub use self::warm::{Warm, save};
 use crate::cache::budget::IndexBudget;
 use crate::cache::members::PoolCache;
-use crate::endpoints::{InFlightGuard, Member};
+use crate::endpoints::{Endpoint, InFlightGuard, Member};
 use crate::filters::Chain;
 use crate::schedule::Policy;
-use crate::telemetry::metrics::{Metrics, NameKind, ServerMetrics};
+use crate::telemetry::metrics::{Metrics, NameKind, ServerMetrics, ShownPool};
 
 /// One generation of everything that requests read.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ pub struct Serving {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// Parallel to `snapshot.servers`.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<Arc<Pool>>,
     /// Parallel to `snapshot.routes`.
-    pub routes: Vec<RouteState>,
+    pub routes: Arc<Vec<Arc<RouteState>>>,
     /// The gateway-wide filters, for what happens before a route is known.
     pub chain: Arc<Chain>,
 }
@@ -43,6 +43,8 @@ pub struct Serving {
 pub struct Pool {
     /// `namespace/name`.
     pub name: Arc<str>,
+    /// What it was made from.
+    pub server: Arc<ModelServer>,
     /// How one of them is chosen.
     pub policy: Arc<dyn Policy>,
     /// What makes a session.
@@ -52,7 +54,7 @@ pub struct Pool {
     /// How its prompts become tokens, if it is configured.
     pub tokenizer: Option<Arc<Loading>>,
     /// Endpoints in configured order.
-    pub members: Vec<Member>,
+    pub members: Arc<[Member]>,
     /// Its series.
     pub metrics: Arc<ServerMetrics>,
 }
@@ -76,6 +78,7 @@ pub struct RouteState {
     /// Filters with the route's overrides.
     pub chain: Arc<Chain>,
     in_flight: Arc<AtomicU32>,
+    route: Arc<Route>,
 }
 
 impl RouteState {
@@ -95,10 +98,10 @@ pub struct ServingStore {
     current: ArcSwap<Serving>,
     chain: Arc<Chain>,
     metrics: Arc<Metrics>,
-    /// For ModelServers that do not say how endpoints are chosen.
-    scheduling: SchedulingParams,
+    /// For ModelServers that do not say how endpoints are chosen. Changed under the lock of `carried` only.
+    scheduling: ArcSwap<SchedulingParams>,
     budget: Arc<IndexBudget>,
-    /// Only the source's thread locks it, once per change.
+    /// Only the sources' threads lock it, once per change.
     carried: Mutex<Carried>,
 }
 
@@ -114,14 +117,14 @@ impl ServingStore {
         let empty = Serving {
             snapshot: Arc::default(),
             pools: Vec::new(),
-            routes: Vec::new(),
+            routes: Arc::default(),
             chain: Arc::clone(&chain),
         };
         Self {
             current: ArcSwap::from_pointee(empty),
             chain,
             metrics,
-            scheduling,
+            scheduling: ArcSwap::from_pointee(scheduling),
             budget,
             carried: Mutex::default(),
         }
@@ -138,38 +141,67 @@ impl ServingStore {
         self.current.load_full()
     }
 
-    /// Makes `snapshot` the one that new requests see; running ones keep theirs.
+    /// Makes `snapshot` the one that new requests see; running ones keep theirs. Pools and routes that it shares with the
+    /// one before are left as they are.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        let pools: Vec<Pool> = snapshot
+        self.put(&mut carried, snapshot, false);
+    }
+
+    /// Changes how endpoints are chosen where a ModelServer does not say, for new requests.
+    pub fn set_scheduling(&self, scheduling: SchedulingParams) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        if **self.scheduling.load() == scheduling {
+            return;
+        }
+        self.scheduling.store(Arc::new(scheduling));
+        // Under the lock, so that no older snapshot comes back in place of a newer one.
+        let snapshot = Arc::clone(&self.load().snapshot);
+        self.put(&mut carried, snapshot, true);
+    }
+
+    /// How endpoints are chosen where a ModelServer does not say.
+    pub fn scheduling(&self) -> Arc<SchedulingParams> {
+        self.scheduling.load_full()
+    }
+
+    /// `rescheduled`: the default of scheduling is another.
+    fn put(&self, carried: &mut Carried, snapshot: Arc<Snapshot>, rescheduled: bool) {
+        let stale = |server: &ModelServer| rescheduled && server.scheduling.is_none();
+        let before = self.load();
+        let known: HashMap<&str, &Arc<Pool>> = before
+            .pools
+            .iter()
+            .map(|pool| (&*pool.name, pool))
+            .collect();
+        let pools: Vec<Arc<Pool>> = snapshot
             .servers
             .iter()
-            .map(|server| self.pool(&mut carried, server))
+            .map(|server| {
+                let name = format!("{}/{}", server.namespace, server.name);
+                match known.get(name.as_str()) {
+                    Some(pool) if Arc::ptr_eq(&pool.server, server) && !stale(server) => {
+                        Arc::clone(pool)
+                    }
+                    known => Arc::new(self.pool(carried, name.into(), server, known.copied())),
+                }
+            })
             .collect();
-        let routes = snapshot
-            .routes
-            .iter()
-            .map(|route| self.route_state(&mut carried, route))
-            .collect();
-        let chain = Arc::clone(&self.chain);
-        self.forget_old_series(&snapshot);
-        self.metrics.set_endpoints(pools.iter().flat_map(|pool| {
-            let members = pool.members.iter();
-            members.map(|member| (&pool.name, &member.endpoint))
-        }));
-        self.metrics.set_caches(
-            pools.iter().map(|pool| (&pool.name, &pool.cache)),
-            pools.iter().flat_map(|pool| {
-                let members = pool.members.iter();
-                members.map(|member| (&pool.name, &member.endpoint.address, &member.cache))
-            }),
-        );
-        drop(self.current.swap(Arc::new(Serving {
+        let routes = match Arc::ptr_eq(&before.snapshot.routes, &snapshot.routes) {
+            true => Arc::clone(&before.routes),
+            false => Arc::new(self.routes(carried, &snapshot, &before)),
+        };
+        let next = Arc::new(Serving {
             snapshot,
             pools,
             routes,
-            chain,
-        })));
+            chain: Arc::clone(&self.chain),
+        });
+        self.tell_metrics(&before, &next);
+        joined(&before, &next).for_each(|endpoint| endpoint.join());
+        drop(self.current.swap(Arc::clone(&next)));
+        joined(&next, &before).for_each(|endpoint| endpoint.leave());
+        drop(before);
         carried.sweep();
     }
 
@@ -179,32 +211,58 @@ impl ServingStore {
     }
 
     /// Metrics speak only of names that are configured.
-    fn forget_old_series(&self, snapshot: &Snapshot) {
-        let routes: HashSet<String> = snapshot
-            .routes
-            .iter()
-            .map(|route| format!("{}/{}", route.namespace, route.name))
-            .collect();
-        let servers: HashSet<String> = snapshot
-            .servers
-            .iter()
-            .map(|server| format!("{}/{}", server.namespace, server.name))
-            .collect();
-        self.metrics.retain(|kind, name| match kind {
-            NameKind::Model => {
-                snapshot.by_model.contains_key(name) || snapshot.by_lora.contains_key(name)
+    fn tell_metrics(&self, before: &Serving, next: &Serving) {
+        let shown = next.pools.iter().map(|pool| ShownPool {
+            server: Arc::clone(&pool.name),
+            members: Arc::clone(&pool.members),
+            cache: Arc::clone(&pool.cache),
+        });
+        self.metrics.set_pools(shown.collect());
+        let mut names = before.pools.iter().zip(&next.pools);
+        let same_names = before.pools.len() == next.pools.len()
+            && names.all(|(before, next)| {
+                before.name == next.name && before.server.model == next.server.model
+            });
+        if !same_names || !Arc::ptr_eq(&before.routes, &next.routes) {
+            self.forget_old_series(next);
+            if let Some(kthena) = self.metrics.kthena() {
+                let models = next.snapshot.models_of_servers();
+                let models = next.pools.iter().zip(models);
+                let models = models.filter_map(|(pool, model)| Some((&pool.name, model?)));
+                kthena.set_pool_models(models);
             }
+        }
+    }
+
+    fn forget_old_series(&self, serving: &Serving) {
+        let snapshot = &serving.snapshot;
+        let routes: HashSet<&str> = serving.routes.iter().map(|route| &*route.name).collect();
+        let servers: HashSet<&str> = serving.pools.iter().map(|pool| &*pool.name).collect();
+        self.metrics.retain(|kind, name| match kind {
+            NameKind::Model => snapshot.knows(name),
             NameKind::Route => routes.contains(name),
             NameKind::Server => servers.contains(name),
+            NameKind::UpstreamModel => {
+                snapshot.knows(name)
+                    || (snapshot.servers.iter()).any(|server| server.model.as_deref() == Some(name))
+            }
         });
     }
 
-    fn pool(&self, carried: &mut Carried, server: &ModelServer) -> Pool {
-        let name: Arc<str> = format!("{}/{}", server.namespace, server.name).into();
-        let params = server.scheduling.as_ref().unwrap_or(&self.scheduling);
+    fn pool(
+        &self,
+        carried: &mut Carried,
+        name: Arc<str>,
+        server: &Arc<ModelServer>,
+        before: Option<&Arc<Pool>>,
+    ) -> Pool {
+        let default = self.scheduling.load();
+        let params = server.scheduling.as_ref().unwrap_or(&default);
         let cache = carried.cache(&name, &self.budget);
+        let before = before.map(|pool| &**pool);
         Pool {
-            members: carried.members(&name, &cache, server),
+            members: carried.members(&name, &cache, server, before).into(),
+            server: Arc::clone(server),
             policy: carried.policy(&name, params),
             session: params.session.clone(),
             tokenizer: server
@@ -217,7 +275,22 @@ impl ServingStore {
         }
     }
 
-    fn route_state(&self, carried: &mut Carried, route: &Route) -> RouteState {
+    fn routes(
+        &self,
+        carried: &mut Carried,
+        snapshot: &Snapshot,
+        before: &Serving,
+    ) -> Vec<Arc<RouteState>> {
+        let known = before.routes.iter();
+        let known: HashMap<_, _> = known.map(|one| (Arc::as_ptr(&one.route), one)).collect();
+        let state = |route: &Arc<Route>| match known.get(&Arc::as_ptr(route)) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(self.route_state(carried, route)),
+        };
+        snapshot.routes.iter().map(state).collect()
+    }
+
+    fn route_state(&self, carried: &mut Carried, route: &Arc<Route>) -> RouteState {
         let name = format!("{}/{}", route.namespace, route.name);
         let in_flight = carried.route(&name);
         // The loader has checked the overrides against this very chain, so this is a fallback that says so.
@@ -232,6 +305,18 @@ impl ServingStore {
             name: name.into(),
             chain,
             in_flight,
+            route: Arc::clone(route),
         }
     }
 }
+
+/// Endpoints of the pools that `after` does not share with `before`, once for each pool.
+fn joined<'a>(before: &Serving, after: &'a Serving) -> impl Iterator<Item = &'a Endpoint> {
+    let shared: HashSet<_> = before.pools.iter().map(Arc::as_ptr).collect();
+    let new = after.pools.iter();
+    let new = new.filter(move |pool| !shared.contains(&Arc::as_ptr(pool)));
+    new.flat_map(|pool| pool.members.iter().map(|member| &*member.endpoint))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,20 @@
-//! Where resources come from, and how a change takes effect: now a watched file or folder, later a push stream.
+//! Where resources come from, and how a change takes effect: a watched file or folder, a control loop's push stream, or
+//! both. They feed one owner of the catalog ([`apply`]), so that no request ever waits for a change.
 //!
 //! Not for what documents mean: `sluice-config` compiles them and keeps what was last good.
+
+mod apply;
+pub mod push;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use sluice_config::{FileSource, FilterSet, Problem, Update};
+use sluice_config::{FileSource, Problem};
 
-use crate::filters::BuiltinFilters;
+use self::apply::{Applier, Feed};
+use self::push::{Follower, PushStatus};
 use crate::gateway::Gateway;
 
 fn unix_now() -> u64 {
@@ -20,88 +25,75 @@ fn unix_now() -> u64 {
 
 /// The source of a gateway's routes.
 pub struct Source {
-    problems: ArcSwap<Vec<Problem>>,
-    /// Dropping it ends the watch.
-    watch: Mutex<Option<FileSource>>,
+    problems: Arc<ArcSwap<Vec<Problem>>>,
+    push: Option<Arc<PushStatus>>,
+    running: Mutex<Running>,
+}
+
+/// What ends with the source, in this order: first those who feed, then the owner of the catalog.
+#[derive(Default)]
+struct Running {
+    files: Option<FileSource>,
+    push: Option<Follower>,
+    feed: Option<Feed>,
 }
 
 impl Source {
-    /// Loads the routes and watches them. The first load is done when this returns.
+    /// Loads the last pushed state and the routes, and follows both from now on. The first loads are done when this
+    /// returns.
     pub fn start(gateway: Arc<Gateway>) -> anyhow::Result<Arc<Self>> {
-        let source = Arc::new(Self {
-            problems: ArcSwap::default(),
-            watch: Mutex::new(None),
-        });
         let config = gateway.config.source.clone();
-        let Some(path) = config.routes else {
+        if config.routes.is_none() && config.push.is_none() {
             tracing::warn!(
-                "no source of routes: give --routes, or source.routes in the bootstrap file"
+                "no source of routes: give --routes or --control, or source.routes or source.push in the bootstrap file"
             );
-            return Ok(source);
+        }
+        let problems = Arc::<ArcSwap<Vec<Problem>>>::default();
+        let applier = Applier::new(Arc::clone(&gateway), Arc::clone(&problems));
+        let mut running = Running::default();
+        let push = match config.push {
+            None => {
+                running.feed = Some(applier.start()?);
+                None
+            }
+            Some(config) => {
+                let (follower, feed) = Follower::start(&config, applier)?;
+                let status = Arc::clone(follower.status());
+                (running.push, running.feed) = (Some(follower), Some(feed));
+                Some(status)
+            }
         };
-        let set = FilterSet::new(&gateway.config.filters, Arc::new(BuiltinFilters::default()));
-        let applier = Arc::clone(&source);
-        let watch = FileSource::start(
-            &path,
-            config.debounce.into(),
-            set,
-            unix_now,
-            move |update| {
-                applier.apply(&gateway, update);
-            },
-        )
-        .with_context(|| format!("cannot watch {}", path.display()))?;
-        *source.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
-        Ok(source)
+        if let (Some(path), Some(feed)) = (config.routes, &running.feed) {
+            let input = feed.input();
+            let files = FileSource::start(&path, config.debounce.into(), move |loaded| {
+                input.files(loaded);
+            })
+            .with_context(|| format!("cannot watch {}", path.display()))?;
+            running.files = Some(files);
+        }
+        Ok(Arc::new(Self {
+            problems,
+            push,
+            running: Mutex::new(running),
+        }))
     }
 
-    /// Problems of the last load.
+    /// Problems of what is in force, and of what was refused.
     pub fn problems(&self) -> Arc<Vec<Problem>> {
         self.problems.load_full()
     }
 
-    /// Ends the watch.
-    pub fn stop(&self) {
-        drop(
-            self.watch
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+    /// How the push stream stands, if one is followed.
+    pub fn push(&self) -> Option<&Arc<PushStatus>> {
+        self.push.as_ref()
     }
 
-    fn apply(&self, gateway: &Gateway, update: Update) {
-        for problem in &update.problems {
-            if problem.is_error() {
-                tracing::error!(%problem, "refused");
-            } else {
-                tracing::warn!(%problem, "accepted with a warning");
-            }
-        }
-        let errors = update
-            .problems
-            .iter()
-            .filter(|problem| problem.is_error())
-            .count();
-        let metrics = &gateway.metrics;
-        metrics.set_config_problems(errors, update.problems.len() - errors);
-        metrics.config_rejects.inc_by(update.rejected as u64);
-        self.problems.store(Arc::new(update.problems));
-        if update.changed {
-            let snapshot = update.snapshot;
-            let generation = snapshot.generation;
-            tracing::info!(
-                generation,
-                routes = snapshot.routes.len(),
-                servers = snapshot.servers.len(),
-                rejected = update.rejected,
-                "configuration in force"
-            );
-            gateway.serving.install(snapshot);
-            metrics
-                .config_generation
-                .set(i64::try_from(generation).unwrap_or(i64::MAX));
-            gateway.drain.set_configured();
-        }
+    /// Follows nothing any more; what is to be kept on disk is there when this returns.
+    pub fn stop(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Running { files, push, feed } = std::mem::take(&mut *running);
+        drop(files);
+        drop(push);
+        drop(feed);
     }
 }

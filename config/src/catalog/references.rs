@@ -3,25 +3,34 @@
 
 use std::sync::Arc;
 
-use super::{InForce, Pass};
+use super::files::{InForce, Pass};
 use crate::document::{Document, Identity, Kind, Resource};
 use crate::path::FieldPath;
 use crate::problem::{Finding, did_you_mean};
 
 /// Reports dangling routes and puts their last good version (and its ModelServers) back.
-pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
+pub(super) fn resolve(in_force: &InForce, pass: &mut Pass<'_>) {
     report_refused(in_force, pass);
-    let routes: Vec<(Identity, Arc<Document>, bool)> = pass
+    let routes: Vec<(Identity, Arc<Document>, Arc<Resource>, bool)> = pass
         .next
         .iter()
         .filter(|(identity, _)| identity.kind == Kind::ModelRoute)
-        .map(|(identity, kept)| (identity.clone(), kept.document.clone(), kept.stale))
+        .map(|(identity, kept)| {
+            let (document, resource) = (&kept.document, &kept.resource);
+            (
+                identity.clone(),
+                document.clone(),
+                resource.clone(),
+                kept.stale,
+            )
+        })
         .collect();
     let mut restored = InForce::new();
-    for (identity, document, stale) in routes {
-        let missing: Vec<_> = targets(&document)
+    for (identity, document, resource, stale) in routes {
+        let missing: Vec<_> = targets(&identity, &resource)
             .into_iter()
             .filter(|(_, server)| !pass.next.contains_key(server))
+            .filter(|(_, server)| pass.must_be_here(server, in_force))
             .collect();
         if missing.is_empty() {
             continue;
@@ -40,9 +49,9 @@ pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
             pass.next.remove(&identity);
             continue;
         };
-        for (_, server) in targets(&last.document) {
+        for (_, server) in targets(&identity, &last.resource) {
             if let Some(kept) = in_force.get(&server) {
-                restored.insert(server, kept.stale());
+                restored.insert(server, kept.gone());
             }
         }
         pass.next.insert(identity, last.stale());
@@ -52,12 +61,28 @@ pub(super) fn resolve(in_force: &InForce, pass: &mut Pass) {
     }
 }
 
+impl Pass<'_> {
+    /// Without pushed documents every ModelServer comes from a file. With them, one that no file has ever had is theirs
+    /// to bring.
+    fn must_be_here(&self, server: &Identity, in_force: &InForce) -> bool {
+        match self.pushed {
+            None => true,
+            Some(pushed) => in_force.contains_key(server) && !pushed.contains_key(server),
+        }
+    }
+}
+
 /// Routes refused for other reasons: what else is wrong with them is said in the same go.
-fn report_refused(in_force: &InForce, pass: &mut Pass) {
+fn report_refused(in_force: &InForce, pass: &mut Pass<'_>) {
     let mut problems = Vec::new();
     for document in pass.refused.values() {
-        for (path, server) in targets(document) {
-            let known = pass.next.contains_key(&server) || pass.refused.contains_key(&server);
+        let Some(resource) = &document.resource else {
+            continue;
+        };
+        for (path, server) in targets(&document.identity, resource) {
+            let known = pass.next.contains_key(&server)
+                || pass.refused.contains_key(&server)
+                || !pass.must_be_here(&server, in_force);
             let reported = document.findings.iter().any(|finding| finding.path == path);
             if !known && !reported && !server.name.is_empty() {
                 let (message, remedy) = explain(&server, in_force, pass);
@@ -68,7 +93,7 @@ fn report_refused(in_force: &InForce, pass: &mut Pass) {
     pass.problems.extend(problems);
 }
 
-fn explain(server: &Identity, in_force: &InForce, pass: &Pass) -> (String, String) {
+fn explain(server: &Identity, in_force: &InForce, pass: &Pass<'_>) -> (String, String) {
     let name = &server.name;
     if pass.refused.contains_key(server) {
         let message = format!("the ModelServer `{name}` is refused and has no last good version");
@@ -95,8 +120,8 @@ fn explain(server: &Identity, in_force: &InForce, pass: &Pass) -> (String, Strin
 }
 
 /// Every ModelServer that a route targets, with the path of the target.
-fn targets(document: &Document) -> Vec<(FieldPath, Identity)> {
-    let Some(Resource::Route(route)) = &document.resource else {
+pub(super) fn targets(identity: &Identity, resource: &Resource) -> Vec<(FieldPath, Identity)> {
+    let Resource::Route(route) = resource else {
         return Vec::new();
     };
     let mut all = Vec::new();
@@ -109,7 +134,7 @@ fn targets(document: &Document) -> Vec<(FieldPath, Identity)> {
                 .index(rule_index)
                 .key("targetModels")
                 .index(index);
-            let namespace = document.identity.namespace.clone();
+            let namespace = identity.namespace.clone();
             let server = Identity {
                 kind: Kind::ModelServer,
                 namespace,

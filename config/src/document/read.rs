@@ -90,7 +90,7 @@ pub(crate) fn read(value: Value, duplicates: Vec<FieldPath>, place: DocumentPlac
         .to_owned();
     let mut findings: Vec<Finding> = duplicates.into_iter().map(duplicate).collect();
     check_shape(kind, &mut map, &mut findings);
-    let resource = typed(kind, Value::Object(map), &mut findings);
+    let resource = typed(kind, Value::Object(map), &mut findings).map(Arc::new);
     Reading::Document(Arc::new(Document {
         identity: Identity {
             kind,

@@ -8,6 +8,8 @@ use regex::{Regex, RegexBuilder};
 
 /// Bytes that one compiled pattern may take.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// Patterns kept by [`Regexes::trim`].
+const MAX_KEPT: usize = 4096;
 
 /// Pattern to program, or to what is wrong with it.
 #[derive(Debug, Default)]
@@ -31,6 +33,15 @@ impl Regexes {
             .map_err(|error| reason(&error));
         self.compiled.insert(pattern.to_owned(), result.clone());
         result
+    }
+
+    /// Forgets all when they have become many: for sources that bring single documents, after which one cannot tell
+    /// who is still in use. What was compiled goes on working.
+    pub(crate) fn trim(&mut self) {
+        if self.compiled.len() > MAX_KEPT {
+            self.compiled.clear();
+            self.used.clear();
+        }
     }
 
     /// Forgets patterns that nobody asked for since the last call.

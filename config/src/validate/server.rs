@@ -8,7 +8,7 @@ use sluice_crds::networking::{
     EngineSpeed, ModelServerSpec, StaticEndpoint, TrafficPolicy, WorkloadPort, WorkloadSelector,
 };
 
-use super::{Checker, names};
+use super::{Checker, Origin, names};
 use crate::path::Place;
 use crate::scheduling;
 
@@ -21,7 +21,7 @@ impl Checker<'_> {
             Some(selector) => {
                 let place = at.key("workloadSelector");
                 self.selector(selector, place);
-                if spec.endpoints.is_empty() {
+                if spec.endpoints.is_empty() && self.origin == Origin::File {
                     let remedy = "without Kubernetes no pods are found: list `endpoints`";
                     self.warn(
                         place,
@@ -172,12 +172,14 @@ impl Checker<'_> {
         }
         self.required_labels(&group.prefill_labels, at.key("prefillLabels"));
         self.required_labels(&group.decode_labels, at.key("decodeLabels"));
-        let remedy = "requests are not split into prefill and decode";
-        self.warn(
-            at,
-            "accepted but not acted on: prefill/decode groups",
-            remedy,
-        );
+        if self.origin == Origin::File {
+            let remedy = "requests are not split into prefill and decode";
+            self.warn(
+                at,
+                "accepted but not acted on: prefill/decode groups",
+                remedy,
+            );
+        }
     }
 
     fn required_labels(&mut self, labels: &BTreeMap<String, String>, at: Place<'_>) {

@@ -29,8 +29,8 @@ fn findings(kind: &str, spec: Value) -> (Vec<String>, Vec<String>) {
     });
     let loaded = LoadedDocuments::from_values("f", vec![document, server]);
     let problems = Catalog::new(filters).update(loaded, 1).problems;
-    let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(|p| p.is_error());
-    let text = |problem: &crate::Problem| problem.to_string().trim_start_matches("f: ").to_owned();
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.is_error());
+    let text = |problem: &&crate::Problem| problem.to_string().trim_start_matches("f: ").to_owned();
     (
         errors.iter().map(text).collect(),
         warnings.iter().map(text).collect(),

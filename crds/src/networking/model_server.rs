@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -29,6 +30,25 @@ use super::scheduling::SchedulingConfig;
         name = "Protocol",
         type_ = "string",
         json_path = ".spec.workloadPort.protocol"
+    ),
+    printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.endpoints"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.ready"),
+    printcolumn(
+        name = "Draining",
+        type_ = "integer",
+        json_path = ".status.draining",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
     ),
     printcolumn(
         name = "Age",
@@ -87,9 +107,48 @@ pub struct ModelServerSpec {
     pub engine_speed: Option<EngineSpeed>,
 }
 
-/// Never written yet.
+/// Observed state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ModelServerStatus {}
+#[schemars(transform = crate::structural::plain)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerStatus {
+    /// Generation the conditions and counts speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Endpoints of the pool: pods that the selector chooses, in whatever state, and those written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<i32>,
+    /// Endpoints that get new requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<i32>,
+    /// Endpoints that finish what they have and get nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<i32>,
+    /// Of these, the ones that prefill; with `pdGroup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill: Option<EndpointCounts>,
+    /// Of these, the ones that decode; with `pdGroup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<EndpointCounts>,
+}
+
+/// Endpoints of one role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointCounts {
+    /// All, in whatever state.
+    #[serde(default)]
+    pub endpoints: i32,
+    /// Those that get new requests.
+    #[serde(default)]
+    pub ready: i32,
+    /// Those that finish what they have.
+    #[serde(default)]
+    pub draining: i32,
+}
 
 /// Engine family: picks the default port, metric names and connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

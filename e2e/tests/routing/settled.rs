@@ -10,7 +10,7 @@ use crate::bed::{Bed, engine, text, turns};
 /// In flight, pending and context tokens of every endpoint.
 fn loads(bed: &Bed) -> Vec<(u32, u64, u64)> {
     let serving = bed.gateway.running.gateway.serving.load();
-    let members = serving.pools.iter().flat_map(|pool| &pool.members);
+    let members = serving.pools.iter().flat_map(|pool| pool.members.iter());
     let load = members.map(|member| member.endpoint.load.load());
     load.map(|load| (load.in_flight, load.pending_tokens, load.context_tokens))
         .collect()

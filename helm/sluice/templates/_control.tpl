@@ -17,7 +17,7 @@
 {{- if $control.webhook.enabled }}
 - --webhook-address={{ $address }}:{{ $control.webhook.port }}
 - --webhook-service-name=sluice-control-webhook
-- --failure-policy={{ $control.webhook.failurePolicy }}
+- --webhook-configuration={{ include "sluice.clusterName" . }}
 {{- if $control.webhook.certificates.secretName }}
 - --webhook-certificates=/etc/sluice/webhook
 {{- end }}

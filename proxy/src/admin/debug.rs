@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluice_config::Problem;
 use sluice_config::snapshot::{Route, Rule, Target};
 
 use crate::cache::members::MemberCache;
 use crate::endpoints::{Admission, Member};
 use crate::gateway::Gateway;
+use crate::router_configuration::Defaults;
 use crate::serving::Serving;
 use crate::source::Source;
 
 /// The configuration in force, and what was wrong with the last load.
-pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
+pub(super) fn config(gateway: &Gateway, source: &Source, defaults: &Defaults) -> Value {
     let serving = gateway.serving.load();
     let snapshot = &serving.snapshot;
     let routes: Vec<Value> = snapshot
@@ -35,12 +37,17 @@ pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
             })
         })
         .collect();
+    let (found, of_defaults) = (source.problems(), defaults.problems());
+    let problems: Vec<&Problem> = of_defaults.iter().chain(found.iter()).collect();
     json!({
         "generation": snapshot.generation,
         "bootstrap": gateway.config,
         "routes": routes,
         "servers": servers,
-        "problems": &*source.problems(),
+        "defaults": defaults.describe(),
+        "auth": gateway.auth.describe(),
+        "problems": problems,
+        "push": source.push().map(|push| push.show()),
     })
 }
 
@@ -64,6 +71,7 @@ fn rule(serving: &Serving, rule: &Rule) -> Value {
             Target::Server(index) => {
                 json!({"server": &*serving.pools[*index].name, "weight": target.weight})
             }
+            Target::Missing(name) => json!({"missing": name, "weight": target.weight}),
             Target::External(name) => json!({"external": name, "weight": target.weight}),
         })
         .collect();
@@ -85,9 +93,11 @@ fn endpoint(member: &Member, now: Duration) -> Value {
     let load = endpoint.load.load();
     let stats = endpoint.stats.view();
     let reported = endpoint.reported.load(Instant::now());
-    json!({
+    let configured = &member.configured;
+    let mut shown = json!({
         "address": &*endpoint.address,
-        "labels": &*member.labels,
+        "labels": &*configured.labels,
+        "draining": configured.draining,
         "inFlight": load.in_flight,
         "pendingTokens": load.pending_tokens,
         "contextTokens": load.context_tokens,
@@ -106,7 +116,20 @@ fn endpoint(member: &Member, now: Duration) -> Value {
             "kvUsage": reported.kv_usage,
         },
         "kvEvents": kv_events(&member.cache),
-    })
+    });
+    if !configured.pod.is_empty() {
+        shown["pod"] = json!({
+            "name": configured.pod,
+            "uid": configured.uid,
+            "node": configured.node,
+            "zone": configured.zone,
+            "topology": &*configured.topology,
+            "revision": configured.revision,
+            "role": configured.role.as_str(),
+            "pdGroup": configured.pd_group,
+        });
+    }
+    shown
 }
 
 fn kv_events(cache: &MemberCache) -> Value {

@@ -53,7 +53,7 @@ pub struct PoolSnapshot {
 /// What is known of one endpoint; see [`super::index::Index::export`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSnapshot {
-    /// Address, as configured or pushed.
+    /// Address, as configured; of a pod with its uid, so that it is not taken for its successor.
     pub address: String,
     /// Hash and size of each block, most recently used first.
     pub blocks: Vec<(u64, u32)>,

@@ -4,6 +4,7 @@
 //! at every reuse.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub struct Link {
     pub(super) http2: bool,
     /// Held for a push or a pop, never over an await.
     idle: Mutex<VecDeque<Idle>>,
+    /// No pool has the endpoint any more: nothing is kept.
+    retired: AtomicBool,
 }
 
 struct Idle {
@@ -46,7 +49,23 @@ impl Link {
             tls,
             http2,
             idle: Mutex::new(VecDeque::new()),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a pool still has the endpoint. If none does, idle connections are closed, and those that running
+    /// requests hold when they are done.
+    pub(crate) fn set_in_use(&self, in_use: bool) {
+        self.retired.store(!in_use, Ordering::Relaxed);
+        if !in_use {
+            self.lock().clear();
+        }
+    }
+
+    /// Does a pool have the endpoint?
+    #[cfg(test)]
+    pub(crate) fn is_in_use(&self) -> bool {
+        !self.retired.load(Ordering::Relaxed)
     }
 
     /// Name or address of its host, without brackets.
@@ -81,6 +100,10 @@ impl Link {
             return;
         }
         let mut idle = self.lock();
+        // Under the lock: what comes after it was emptied sees why.
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
         let old = |idle: &Idle| idle.since.elapsed() >= idle_timeout;
         while idle.len() >= max_idle || idle.front().is_some_and(old) {
             idle.pop_front();

@@ -1,8 +1,8 @@
 //! Which endpoint the next attempt goes to. Pure: state of the endpoints, time and chance come in as arguments.
 //!
 //! Targets of a rule are drawn by weight among those that have a usable endpoint; within a target the scheduling
-//! policy ranks. Usable means: untried and healthy; if no target has such an endpoint, untried; if there is none
-//! left at all, any that filters have not removed.
+//! policy ranks. Usable means: untried, healthy and not draining; if no target has such an endpoint, draining ones are
+//! better than none; then any that is untried; if there is none left at all, any that filters have not removed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::endpoints::Admission;
 use crate::endpoints::load::Work;
 use crate::filters::Candidates;
 use crate::route;
-use crate::schedule::{Adapter, CandidateView, Ranked, RequestView, filter};
+use crate::schedule::{Adapter, CandidateView, Plugin, Ranked, RequestView, filter};
 use crate::serving::{Pool, Serving};
 
 mod explain;
@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     filtered: Option<Candidates>,
     /// The target attempts stay with while it has endpoints.
     current: Option<usize>,
+    /// How long each plug-in of the policies took, where someone wants to know.
+    timings: Option<Vec<(Plugin, Duration)>>,
 }
 
 struct Target {
@@ -77,10 +79,16 @@ pub struct Choice {
 /// How much is asked of an endpoint, strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
+    /// Untried, healthy and not draining.
+    Ready,
+    /// Untried and healthy: it still serves, if only until its requests have ended.
     UntriedAndHealthy,
     Untried,
     Any,
 }
+
+/// Why a draining endpoint is passed over.
+const DRAINING: &str = "draining";
 
 impl<'a> Plan<'a> {
     /// A plan over a rule's targets: pairs of server index and weight; those without weight take no part
@@ -115,7 +123,31 @@ impl<'a> Plan<'a> {
             targets,
             filtered: None,
             current: None,
+            timings: None,
         }
+    }
+
+    /// Takes the times of the policies' plug-ins from now on.
+    pub fn time_plugins(&mut self) {
+        self.timings = Some(Vec::new());
+    }
+
+    /// The times taken.
+    pub fn timings(&self) -> &[(Plugin, Duration)] {
+        self.timings.as_deref().unwrap_or_default()
+    }
+
+    /// The largest share of the prompt that a member of the target in use was found to hold, and whether the prompt's
+    /// tokens told. `None` without a target, or of an empty prompt.
+    pub fn best_share(&self) -> Option<(bool, f64)> {
+        let target = &self.targets[self.current?];
+        let tokens = target.found.prompt_tokens;
+        let held = self.pool(target).members.iter();
+        let held = held
+            .map(|member| member.cache.cached(&target.found))
+            .max()?;
+        let share = f64::from(held) / f64::from(tokens);
+        (tokens > 0).then_some((target.tokens.is_some(), share))
     }
 
     /// There is no target at all.
@@ -147,7 +179,7 @@ impl<'a> Plan<'a> {
                 Candidate::new(
                     index,
                     member.endpoint.address.clone(),
-                    member.labels.clone(),
+                    member.configured.labels.clone(),
                 )
             })
             .collect();
@@ -162,11 +194,15 @@ impl<'a> Plan<'a> {
 
     /// Targets that have no usable endpoint now, as server indexes.
     pub fn skipped(&self, now: Duration) -> impl Iterator<Item = usize> + '_ {
-        self.targets
-            .iter()
-            .filter(move |target| {
-                target.weight > 0 && !self.has(target, Demand::UntriedAndHealthy, now)
-            })
+        let taking = || self.targets.iter().filter(|target| target.weight > 0);
+        // Draining ones are usable where there is nothing else.
+        let ready = taking().any(|target| self.has(target, Demand::Ready, now));
+        let demand = match ready {
+            true => Demand::Ready,
+            false => Demand::UntriedAndHealthy,
+        };
+        taking()
+            .filter(move |target| !self.has(target, demand, now))
             .map(|target| target.server)
     }
 
@@ -183,7 +219,12 @@ impl<'a> Plan<'a> {
 
     /// The next endpoint to try, `None` when there is none at all. Draws the target; [`Self::take`] marks it.
     pub fn peek(&mut self, now: Duration, random: &mut SmallRng) -> Option<Choice> {
-        let demands = [Demand::UntriedAndHealthy, Demand::Untried, Demand::Any];
+        let demands = [
+            Demand::Ready,
+            Demand::UntriedAndHealthy,
+            Demand::Untried,
+            Demand::Any,
+        ];
         demands
             .into_iter()
             .find_map(|demand| self.choose(demand, now, random))
@@ -192,7 +233,10 @@ impl<'a> Plan<'a> {
     fn choose(&mut self, demand: Demand, now: Duration, random: &mut SmallRng) -> Option<Choice> {
         let target = self.draw_target(demand, now, random)?;
         self.targets[target].found = self.find(&self.targets[target]);
-        let member = self.rank(target, demand, now, random).first()?.index;
+        let mut timings = self.timings.take();
+        let ranking = self.rank(target, demand, now, random, timings.as_mut());
+        self.timings = timings;
+        let member = ranking.first()?.index;
         self.current = Some(target);
         let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[member].endpoint.health;
@@ -276,12 +320,14 @@ impl<'a> Plan<'a> {
         if target.tried[member] {
             return Some("tried already");
         }
-        let health = &self.serving.pools[target.server].members[member]
-            .endpoint
-            .health;
-        let ejected =
-            demand == Demand::UntriedAndHealthy && health.admission(now) == Admission::Ejected;
-        ejected.then_some("ejected: connections to it failed")
+        if demand == Demand::Untried {
+            return None;
+        }
+        let member = &self.serving.pools[target.server].members[member];
+        if member.endpoint.health.admission(now) == Admission::Ejected {
+            return Some("ejected: connections to it failed");
+        }
+        (demand == Demand::Ready && member.configured.draining).then_some(DRAINING)
     }
 
     fn pool(&self, target: &Target) -> &'a Pool {
@@ -343,12 +389,20 @@ impl<'a> Plan<'a> {
         demand: Demand,
         now: Duration,
         random: &mut dyn RngCore,
+        timings: Option<&mut Vec<(Plugin, Duration)>>,
     ) -> Vec<Ranked> {
         let target = &self.targets[target];
         let views = self.views(target, demand, now);
-        self.pool(target)
-            .policy
-            .rank(&self.request(target), &views, random)
+        let (policy, request) = (&self.pool(target).policy, self.request(target));
+        let Some(timings) = timings else {
+            return policy.rank(&request, &views, random);
+        };
+        let mut since = Instant::now();
+        let mut ran = |plugin| {
+            let before = std::mem::replace(&mut since, Instant::now());
+            timings.push((plugin, since.saturating_duration_since(before)));
+        };
+        policy.rank_told(&request, &views, random, &mut ran)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::HeaderMap;
 use sluice_config::scheduling::SessionParams;
-use sluice_config::snapshot::Target;
+use sluice_config::snapshot::{Rule, Target, WeightedTarget};
 
 use super::body::{self, Body, ReadError};
 use super::request::{Request, flow};
@@ -19,6 +19,7 @@ use crate::forward::plan::{Ask, Plan};
 use crate::limits::ByteGuard;
 use crate::route::{self, Matched};
 use crate::serving::Serving;
+use crate::telemetry::metrics::KthenaRequest;
 
 /// Serves one inference request.
 pub(super) async fn serve<D: Downstream>(
@@ -99,6 +100,10 @@ async fn read_body<D: Downstream>(
     let body = Body::parse(&request.head.headers, bytes)?;
     request.record.stream = body.stream();
     request.record.model = Some(body.model.clone());
+    request.kthena = (gateway.metrics.kthena()).map(|kthena| {
+        let known = request.snapshot().knows(&body.model);
+        kthena.request(known.then_some(&body.model))
+    });
     Ok((body, held))
 }
 
@@ -187,6 +192,10 @@ async fn dispatch<D: Downstream>(
     ask_usage: bool,
 ) -> Result<(Box<Answer>, AttemptLog), Halt> {
     let mut plan = plan(gateway, request, routed)?;
+    let kthena = gateway.metrics.kthena();
+    if kthena.is_some() {
+        plan.time_plugins();
+    }
     tokenize::tokenize(gateway, routed, request.head.uri.path(), &mut plan).await;
     let Routed {
         serving,
@@ -203,6 +212,11 @@ async fn dispatch<D: Downstream>(
         model.filter(|model| !matched.lora && *model != body.model)
     };
     let edited = |server: usize| body.edited(rename(server), ask_usage);
+    let active = |server: usize| {
+        let route = &serving.routes[matched.route_index].name;
+        let upstream_model = rename(server).unwrap_or(&body.model);
+        kthena?.upstream(route, &serving.pools[server].name, upstream_model)
+    };
     let mut job = Job {
         serving,
         head: &request.head,
@@ -211,6 +225,7 @@ async fn dispatch<D: Downstream>(
         deadline: request.deadline,
         filters: &mut request.filters,
         body: &edited,
+        active: &active,
     };
     let attempts = gateway.attempts();
     let mut log = AttemptLog::default();
@@ -219,17 +234,34 @@ async fn dispatch<D: Downstream>(
         answered = attempts.run(&mut job, &mut plan, &mut log, &mut request.random) => Some(answered),
         () = client.gone() => None,
     };
+    if let Some(told) = &request.kthena {
+        note_schedule(told, &plan);
+    }
     request.record.upstream_model = log
         .server
         .map(|server| rename(server).unwrap_or(&body.model).to_owned());
     let failed = match answered {
         Some(Ok(answer)) => return Ok((answer, log)),
+        Some(Err(NoAnswer::Error(RequestError::NoEndpoint { model, reason }))) => {
+            let missing = missing_server(matched.rule, &model);
+            Halt::Error(missing.unwrap_or(RequestError::NoEndpoint { model, reason }))
+        }
         Some(Err(NoAnswer::Error(error))) => Halt::Error(error),
         Some(Err(NoAnswer::Reply(reply))) => Halt::Reply(reply),
         None => Halt::ClientGone,
     };
     note_attempts(request, serving, &log);
     Err(failed)
+}
+
+/// What Kthena's metrics tell of how the endpoint was chosen.
+fn note_schedule(told: &KthenaRequest, plan: &Plan<'_>) {
+    for &(plugin, took) in plan.timings() {
+        told.model().plugin(plugin, took);
+    }
+    if let Some((by_events, share)) = plan.best_share() {
+        told.model().matched(by_events, share);
+    }
 }
 
 /// The rule's targets and endpoints, as filters leave them. Counts nothing: `/debug/explain` asks for it too.
@@ -250,7 +282,7 @@ pub(super) fn plan<'a>(
         .iter()
         .filter_map(|weighted| match weighted.target {
             Target::Server(server) => Some((server, weighted.weight)),
-            Target::External(_) => None,
+            Target::Missing(_) | Target::External(_) => None,
         });
     let limit = body
         .max_tokens()
@@ -266,7 +298,10 @@ pub(super) fn plan<'a>(
     let mut plan = Plan::new(serving, servers, ask, session);
     if plan.is_empty() {
         let model = request.record.model.clone().unwrap_or_default();
-        return Err(RequestError::ExternalTarget { model }.into());
+        let missing = missing_server(matched.rule, &model);
+        return Err(missing
+            .unwrap_or(RequestError::ExternalTarget { model })
+            .into());
     }
     if request.filters.wants(Hooks::CANDIDATES) {
         let mut candidates = plan.candidates();
@@ -274,6 +309,21 @@ pub(super) fn plan<'a>(
         plan.apply(candidates);
     }
     Ok(plan)
+}
+
+/// Why there is no endpoint, where all that would take traffic are ModelServers that do not exist.
+pub(super) fn missing_server(rule: &Rule, model: &str) -> Option<RequestError> {
+    let mut weighted = rule.targets.iter().filter(|target| target.weight > 0);
+    let missing = |target: &WeightedTarget| match &target.target {
+        Target::Missing(server) => Some(server.clone()),
+        Target::Server(_) | Target::External(_) => None,
+    };
+    let first = weighted.next().and_then(missing)?;
+    let all = weighted.all(|target| missing(target).is_some());
+    all.then(|| RequestError::ServerMissing {
+        model: model.to_owned(),
+        server: first,
+    })
 }
 
 /// Also for `/debug/explain`, which has no client.

@@ -44,6 +44,7 @@ fn object(route: &Route, name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -58,12 +59,13 @@ mod tests {
             filters: BTreeMap::new(),
             created,
         };
-        let mut snapshot = Snapshot {
-            routes: vec![route("base", &["adapter"], 7), route("base", &[], 9)],
+        let routes = [route("base", &["adapter"], 7), route("base", &[], 9)];
+        let snapshot = Snapshot {
+            routes: Arc::new(routes.map(Arc::new).to_vec()),
+            by_model: Arc::new([("base".to_owned(), vec![0, 1])].into()),
+            by_lora: Arc::new([("adapter".to_owned(), vec![0])].into()),
             ..Snapshot::default()
         };
-        snapshot.by_model.insert("base".into(), vec![0, 1]);
-        snapshot.by_lora.insert("adapter".into(), vec![0]);
         let list = list(&snapshot);
         assert_eq!(list["data"].as_array().unwrap().len(), 2);
         assert_eq!(list["data"][0]["id"], "base");

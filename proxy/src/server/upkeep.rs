@@ -46,7 +46,7 @@ impl Upkeep {
     fn tidy(&self, serving: &Serving) {
         let idle_timeout = self.0.config.upstream.idle_timeout.into();
         for pool in &serving.pools {
-            for member in &pool.members {
+            for member in pool.members.iter() {
                 member.endpoint.link.sweep(idle_timeout);
                 let kv_tokens = member.endpoint.constants().kv_tokens;
                 member.cache.set_capacity(kv_tokens as u64);

@@ -7,15 +7,19 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use sluice_config::scheduling::SchedulingParams;
-use sluice_config::snapshot::ModelServer;
+use sluice_config::snapshot::{self, ModelServer};
 
 use crate::cache::budget::IndexBudget;
 use crate::cache::members::{MemberCache, PoolCache};
 use crate::endpoints::{Member, Registry};
 use crate::schedule::{self, Policy};
 
+use super::Pool;
 use super::tokenizers::{Loading, Tokenizers};
 use super::warm::Warm;
+
+/// Members that may have left a pool between two that stayed, for the rest to be found without a search.
+const LOOK_AHEAD: usize = 8;
 
 /// See the module.
 #[derive(Default)]
@@ -26,8 +30,8 @@ pub(super) struct Carried {
     routes: HashMap<String, Weak<AtomicU32>>,
     /// By a pool's name.
     cache: HashMap<Arc<str>, Weak<PoolCache>>,
-    /// By a pool's name and an endpoint's address.
-    members: HashMap<(Arc<str>, Arc<str>), Weak<MemberCache>>,
+    /// By a pool's name and an endpoint's instance.
+    members: HashMap<(Arc<str>, String), Weak<MemberCache>>,
     /// By a pool's name; the parameters tell whether it is still the one.
     policies: HashMap<Arc<str>, (SchedulingParams, Weak<dyn Policy>)>,
 }
@@ -71,32 +75,52 @@ impl Carried {
         policy
     }
 
-    /// The members of a pool: known ones keep their state, new ones start fresh.
+    /// The members of a pool: known ones keep their state, new ones start fresh. `before` is the pool as it was.
     pub(super) fn members(
         &mut self,
         pool: &Arc<str>,
         cache: &Arc<PoolCache>,
         server: &ModelServer,
+        before: Option<&Pool>,
     ) -> Vec<Member> {
-        let endpoints = self.endpoints.endpoints(server);
-        let members = endpoints.into_iter().zip(&server.endpoints);
-        members
-            .map(|(endpoint, configured)| {
-                let key = (Arc::clone(pool), Arc::clone(&endpoint.address));
-                let known = self.members.get(&key).and_then(Weak::upgrade);
-                let cache = known.unwrap_or_else(|| {
-                    let fresh = MemberCache::new(cache);
-                    self.warm.give(pool, &endpoint.address, &fresh);
-                    fresh
-                });
-                self.members.insert(key, Arc::downgrade(&cache));
-                Member {
-                    endpoint,
-                    cache,
-                    labels: Arc::new(configured.labels.clone()),
+        let spoken_to = |server: &ModelServer| (server.tls, server.http2, server.engine);
+        let before = before.filter(|pool| spoken_to(&pool.server) == spoken_to(server));
+        let mut left: &[Member] = before.map_or(&[], |pool| &pool.members);
+        let member = |configured: &Arc<snapshot::Endpoint>| {
+            let same = |member: &Member| Arc::ptr_eq(&member.configured, configured);
+            let near = &left[..left.len().min(LOOK_AHEAD)];
+            match near.iter().position(same) {
+                Some(place) => {
+                    let known = left[place].clone();
+                    left = &left[place + 1..];
+                    known
                 }
-            })
-            .collect()
+                None => self.member(pool, cache, server, configured),
+            }
+        };
+        server.endpoints.iter().map(member).collect()
+    }
+
+    fn member(
+        &mut self,
+        pool: &Arc<str>,
+        cache: &Arc<PoolCache>,
+        server: &ModelServer,
+        configured: &Arc<snapshot::Endpoint>,
+    ) -> Member {
+        let key = (Arc::clone(pool), configured.instance());
+        let known = self.members.get(&key).and_then(Weak::upgrade);
+        let cache = known.unwrap_or_else(|| {
+            let fresh = MemberCache::new(cache);
+            self.warm.give(pool, &key.1, &fresh);
+            self.members.insert(key, Arc::downgrade(&fresh));
+            fresh
+        });
+        Member {
+            endpoint: self.endpoints.endpoint(server, configured),
+            cache,
+            configured: Arc::clone(configured),
+        }
     }
 
     /// Forgets what nobody holds.

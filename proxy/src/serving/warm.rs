@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 256 << 20;
 /// Most blocks kept of one member.
 const MAX_BLOCKS: usize = 1 << 20;
 
-/// Blocks by pool and address, waiting for their members.
+/// Blocks by pool and endpoint (its instance: another pod at the address knows nothing), waiting for their members.
 #[derive(Debug, Default)]
 pub struct Warm(HashMap<(String, String), Vec<(u64, u32)>>);
 
@@ -55,8 +55,11 @@ impl Warm {
     }
 
     /// Gives a new member what was known of it.
-    pub(super) fn give(&mut self, pool: &str, address: &str, member: &MemberCache) {
-        let key = (pool.to_owned(), address.to_owned());
+    pub(super) fn give(&mut self, pool: &str, instance: &str, member: &MemberCache) {
+        if self.0.is_empty() {
+            return;
+        }
+        let key = (pool.to_owned(), instance.to_owned());
         if let Some(blocks) = self.0.remove(&key) {
             member.import(&blocks);
         }
@@ -72,7 +75,7 @@ pub fn save(serving: &Serving, config: &CacheConfig) {
             .members
             .iter()
             .map(|member| EndpointSnapshot {
-                address: member.endpoint.address.to_string(),
+                address: member.configured.instance(),
                 blocks: member.cache.export(MAX_BLOCKS),
             })
             .collect(),

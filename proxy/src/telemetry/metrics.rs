@@ -3,8 +3,8 @@
 //! Labels hold closed sets and configured names only. A request resolves its handles once
 //! ([`Metrics::handles`], [`Metrics::server`]) and then updates atomics; [`Metrics::record`] adds the finished request.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
@@ -13,37 +13,45 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::auth::AuthSeries;
 use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
 use self::labels::{BuildLabels, FilterLabels, Name, SeverityLabels};
+use self::push::PushSeries;
 use self::requests::RequestSeries;
 use self::servers::ServerSeries;
 use super::record::RequestRecord;
 use crate::cache::budget::IndexBudget;
-use crate::cache::members::{MemberCache, PoolCache};
-use crate::endpoints::Endpoint;
+use crate::cache::members::PoolCache;
+use crate::endpoints::Member;
 use crate::tokens::TokenPool;
 
+mod auth;
 mod buckets;
 mod cache;
+mod classic;
 mod endpoints;
 mod family;
 mod gen_ai;
 mod histogram;
 mod knowledge;
+mod kthena;
 mod labels;
+mod push;
 mod requests;
 mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use self::kthena::{KthenaRequest, KthenaSeries, ModelMetrics};
 pub use self::labels::{NONE, UNKNOWN};
+pub use self::push::PushMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::servers::{AttemptReason, ServerMetrics};
 
-/// `Content-Type` of what [`Metrics::encode`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// `Content-Type` of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Most (route, server, model) triples, and most servers, with series of their own; the rest share one.
 const MAX_HANDLES: usize = 4096;
@@ -57,6 +65,17 @@ pub struct BuildInfo<'a> {
     pub revision: &'a str,
 }
 
+/// A pool as metrics show it.
+#[derive(Debug, Clone)]
+pub struct ShownPool {
+    /// `namespace/name` of its ModelServer.
+    pub server: Arc<str>,
+    /// Its endpoints.
+    pub members: Arc<[Member]>,
+    /// What is known of their caches.
+    pub cache: Arc<PoolCache>,
+}
+
 /// Which of a configuration's names [`Metrics::retain`] asks about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameKind {
@@ -66,6 +85,17 @@ pub enum NameKind {
     Route,
     /// `namespace/name` of a ModelServer.
     Server,
+    /// A model name that engines are sent.
+    UpstreamModel,
+}
+
+/// Where problems were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemSource {
+    /// Routes and ModelServers.
+    Documents,
+    /// Kthena's router configuration.
+    RouterConfiguration,
 }
 
 /// All metrics of the process. Share it in an `Arc`.
@@ -76,9 +106,15 @@ pub struct Metrics {
     servers: ServerSeries,
     endpoints: EndpointSeries,
     knowledge: KnowledgeSeries,
+    push: PushSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
+    /// Errors and warnings by [`ProblemSource`]; locked when one is loaded, never by a request.
+    problems: Mutex<[(usize, usize); 2]>,
+    kthena: Option<KthenaSeries>,
     active_requests: Gauge,
+    /// Tokens and the keys that check them.
+    pub(crate) auth: AuthSeries,
     /// Generation of the snapshot in force.
     pub config_generation: Gauge,
     /// Configuration edits refused.
@@ -106,9 +142,13 @@ impl Metrics {
             registry: Registry::default(),
             endpoints: EndpointSeries::default(),
             knowledge: KnowledgeSeries::default(),
+            push: PushSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
+            problems: Mutex::default(),
+            kthena: None,
             active_requests: Gauge::default(),
+            auth: AuthSeries::default(),
             config_generation: Gauge::default(),
             config_rejects: Counter::default(),
             retry_budget_exhausted: Counter::default(),
@@ -116,11 +156,28 @@ impl Metrics {
             access_log_dropped: Counter::default(),
         };
         metrics.register_gateway(registry.sub_registry_with_prefix("sluice"));
-        metrics.set_config_problems(0, 0);
+        metrics.set_config_problems(ProblemSource::Documents, 0, 0);
         Self {
             registry,
             ..metrics
         }
+    }
+
+    /// The same with Kthena's families beside ours.
+    pub fn with_kthena(mut self) -> Self {
+        let series = KthenaSeries::register(
+            &mut self.registry,
+            MAX_HANDLES,
+            &self.active_requests,
+            &self.knowledge,
+        );
+        self.kthena = Some(series);
+        self
+    }
+
+    /// Kthena's families, if they are exported.
+    pub fn kthena(&self) -> Option<&KthenaSeries> {
+        self.kthena.as_ref()
     }
 
     fn register_gateway(&self, sluice: &mut Registry) {
@@ -165,8 +222,19 @@ impl Metrics {
             "Access log lines lost: queue full or output failing",
             self.access_log_dropped.clone(),
         );
+        self.auth.register(sluice);
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
+        sluice.register_collector(Box::new(self.push.clone()));
+    }
+
+    /// A page of everything, and its `Content-Type`: with Kthena's families in the format that Kthena writes.
+    pub fn page(&self) -> (&'static str, String) {
+        let page = self.encode();
+        match &self.kthena {
+            None => (OPEN_METRICS, page),
+            Some(_) => (classic::CONTENT_TYPE, classic::classic(&page)),
+        }
     }
 
     /// OpenMetrics text of everything.
@@ -196,24 +264,12 @@ impl Metrics {
         self.servers.handles(server)
     }
 
-    /// The endpoints whose state is shown from now on, each with its ModelServer (`namespace/name`); call it after a
-    /// configuration change.
-    pub fn set_endpoints<'a>(
-        &self,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>,
-    ) {
-        self.endpoints.set(members);
-    }
-
-    /// The pools and members whose knowledge of caches is shown from now on, by ModelServer (`namespace/name`) and
-    /// address; call it after a configuration change.
-    pub fn set_caches<'a>(
-        &self,
-        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
-    ) {
-        self.knowledge.set_pools(pools);
-        self.knowledge.set_members(members);
+    /// The pools whose endpoints and caches are shown from now on; call it after a configuration change. What is shown
+    /// of them is gathered when it is asked for.
+    pub fn set_pools(&self, pools: Vec<ShownPool>) {
+        let pools = Arc::new(pools);
+        self.endpoints.set(Arc::clone(&pools));
+        self.knowledge.set(pools);
     }
 
     /// Shows the memory of all indexes. To be called once.
@@ -224,6 +280,11 @@ impl Metrics {
     /// Shows what becomes of prompts to tokenise. To be called once.
     pub fn set_token_pool(&self, tokens: &Arc<TokenPool>) {
         self.knowledge.set_tokens(tokens);
+    }
+
+    /// What is counted of the push stream; shown once it was asked for.
+    pub fn push(&self) -> Arc<PushMetrics> {
+        self.push.metrics()
     }
 
     /// Everything a finished request adds. Gaps are not among it: see [`RequestMetrics::observe_gap`].
@@ -250,8 +311,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Problems of the last load.
-    pub fn set_config_problems(&self, errors: usize, warnings: usize) {
+    /// Problems of the last load of one source.
+    pub fn set_config_problems(&self, source: ProblemSource, errors: usize, warnings: usize) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems[source as usize] = (errors, warnings);
+        let errors = problems.iter().map(|(errors, _)| errors).sum::<usize>();
+        let warnings = problems.iter().map(|(_, warnings)| warnings).sum::<usize>();
         for (severity, count) in [("error", errors), ("warning", warnings)] {
             let gauge = self.config_problems.child(&SeverityLabels { severity });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -268,6 +333,14 @@ impl Metrics {
             |server| keep(NameKind::Server, server),
         );
         self.servers.retain(|server| keep(NameKind::Server, server));
+        if let Some(kthena) = &self.kthena {
+            kthena.retain(
+                |model| keep(NameKind::Model, model),
+                |route| keep(NameKind::Route, route),
+                |server| keep(NameKind::Server, server),
+                |model| keep(NameKind::UpstreamModel, model),
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use sluice_config::snapshot::EngineMetrics;
+use sluice_config::snapshot::{EngineMetrics, authority};
 use tokio::task::JoinHandle;
 
 use super::adapters::ModelList;
@@ -103,7 +103,7 @@ impl Page {
     fn of(asked: Asked<'_>) -> Self {
         let link = |port| {
             let host = asked.endpoint.link.host();
-            Link::new(host, port, &format!("{host}:{port}"), false, false)
+            Link::new(host, port, &authority(host, port), false, false)
         };
         Self {
             link: asked.metrics.port.map(link),

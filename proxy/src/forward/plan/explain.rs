@@ -22,6 +22,14 @@ pub struct Explained {
     pub policy: &'static str,
     /// `host:port`.
     pub address: String,
+    /// `namespace/name` of its pod, if it is one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// Zone of its node.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// It gets no new requests while another can take them.
+    pub draining: bool,
     /// Prompt tokens, counted or estimated (P).
     pub prompt_tokens: u32,
     /// Of these, held by its cache (h).
@@ -57,8 +65,8 @@ impl Plan<'_> {
         for index in 0..self.targets.len() {
             self.targets[index].found = self.find(&self.targets[index]);
             let target = &self.targets[index];
-            let views = self.views(target, Demand::UntriedAndHealthy, now);
-            let ranking = self.rank(index, Demand::UntriedAndHealthy, now, random);
+            let views = self.views(target, Demand::Ready, now);
+            let ranking = self.rank(index, Demand::Ready, now, random, None);
             let request = self.request(target);
             for member in 0..views.len() {
                 let place = ranking.iter().position(|ranked| ranked.index == member);
@@ -80,12 +88,16 @@ impl Plan<'_> {
         let target = &self.targets[target];
         let pool = self.pool(target);
         let view = &views[member];
+        let configured = &pool.members[member].configured;
         let terms = pool.policy.terms(request, views, member);
         Explained {
             server: pool.name.to_string(),
             weight: target.weight,
             policy: pool.policy.name(),
             address: view.address.to_owned(),
+            pod: configured.pod.clone(),
+            zone: configured.zone.clone(),
+            draining: configured.draining,
             prompt_tokens: request.prompt_tokens,
             cached_tokens: view.cached_tokens,
             uncached_tokens: request.prompt_tokens.saturating_sub(view.cached_tokens),

@@ -18,6 +18,11 @@ use crate::telemetry::{BuildInfo, Metrics};
 const NOW: Duration = Duration::from_secs(100);
 /// Servers with so many endpoints each, named `SERVER-MEMBER:1`.
 fn serving(sizes: &[usize]) -> Arc<Serving> {
+    serving_with(sizes, &[])
+}
+
+/// The same, with these (server, member) draining.
+fn serving_with(sizes: &[usize], draining: &[(usize, usize)]) -> Arc<Serving> {
     let build = BuildInfo {
         version: "test",
         revision: "test",
@@ -30,10 +35,14 @@ fn serving(sizes: &[usize]) -> Arc<Serving> {
             .map(|member| format!("{server}-{member}:1"))
             .collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        ModelServer::of(&format!("s{server}"), &addresses)
+        let mut pool = ModelServer::of(&format!("s{server}"), &addresses);
+        for (member, endpoint) in pool.endpoints.iter_mut().enumerate() {
+            Arc::make_mut(endpoint).draining = draining.contains(&(server, member));
+        }
+        pool
     };
     store.install(Arc::new(Snapshot {
-        servers: sizes.iter().enumerate().map(server).collect(),
+        servers: sizes.iter().enumerate().map(server).map(Arc::new).collect(),
         ..Snapshot::default()
     }));
     store.load()
@@ -126,6 +135,47 @@ fn a_target_with_no_usable_endpoint_is_skipped_for_the_others() {
         assert_eq!(plan.skipped(NOW).collect::<Vec<_>>(), [0, 2]);
         assert_eq!(next(&mut plan, &mut random), Some((1, 0)));
     }
+}
+
+#[test]
+fn a_draining_endpoint_gets_nothing_while_another_can_take_it() {
+    let serving = serving_with(&[3, 1], &[(0, 1), (1, 0)]);
+    for seed in 0..50 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut plan = plan_of(&serving, [(0, 50), (1, 50)].into_iter());
+        assert_eq!(plan.skipped(NOW).collect::<Vec<_>>(), [1]);
+        let order: Vec<_> = (0..4)
+            .map(|_| next(&mut plan, &mut random).unwrap())
+            .collect();
+        let mut first = order[..2].to_vec();
+        first.sort_unstable();
+        assert_eq!(first, [(0, 0), (0, 2)], "seed {seed}: {order:?}");
+    }
+}
+
+#[test]
+fn draining_endpoints_serve_where_no_other_can() {
+    let serving = serving_with(&[2], &[(0, 0), (0, 1)]);
+    let mut random = random();
+    let mut plan = plan_of(&serving, [(0, 1)].into_iter());
+    assert_eq!(plan.skipped(NOW).count(), 0);
+    assert!(next(&mut plan, &mut random).is_some());
+    // One that is alive is better than one that refuses connections.
+    let serving = serving_with(&[2], &[(0, 0)]);
+    eject(&serving, 0, 1);
+    let mut plan = plan_of(&serving, [(0, 1)].into_iter());
+    assert_eq!(next(&mut plan, &mut random), Some((0, 0)));
+    assert_eq!(next(&mut plan, &mut random), Some((0, 1)));
+}
+
+#[test]
+fn explaining_says_who_is_draining() {
+    let serving = serving_with(&[2], &[(0, 1)]);
+    let mut plan = plan_of(&serving, [(0, 1)].into_iter());
+    let rows = plan.explain(NOW, &mut random());
+    assert_eq!((rows[0].draining, rows[0].rank), (false, Some(1)));
+    assert_eq!((rows[1].draining, rows[1].rank), (true, None));
+    assert_eq!(rows[1].reason, "draining");
 }
 
 #[test]

@@ -4,16 +4,18 @@
 //! Not for what requests count: attempts and latencies have families of their own.
 
 use std::fmt::Error;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
+use sluice_config::snapshot;
 
-use super::labels::{EndpointLabels, EndpointQuantileLabels, Name};
-use crate::endpoints::Endpoint;
+use super::ShownPool;
+use super::labels::{EndpointLabels, EndpointPlaceLabels, EndpointQuantileLabels, Name};
+use crate::endpoints::Member;
 use crate::endpoints::observe::{Quantiles, StatsView};
 use crate::schedule::Reported;
 
@@ -22,18 +24,13 @@ const MAX_ENDPOINTS: usize = 4096;
 
 /// The endpoints of the configuration in force. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct EndpointSeries(Arc<ArcSwap<Vec<Row>>>);
-
-/// One endpoint in one pool.
-#[derive(Debug)]
-struct Row {
-    labels: EndpointLabels,
-    endpoint: Weak<Endpoint>,
-}
+pub(super) struct EndpointSeries(Arc<ArcSwap<Vec<ShownPool>>>);
 
 /// One endpoint at the moment of asking.
 struct Sample {
     labels: EndpointLabels,
+    place: EndpointPlaceLabels,
+    draining: bool,
     stats: StatsView,
     reported: Reported,
     in_flight: f64,
@@ -46,7 +43,12 @@ struct Sample {
 /// A gauge: name, help, and its value if it is known.
 type Gauge = (&'static str, &'static str, fn(&Sample) -> Option<f64>);
 
-const GAUGES: [Gauge; 15] = [
+const GAUGES: [Gauge; 16] = [
+    (
+        "endpoint_draining",
+        "1 where an endpoint gets no new requests while another can take them",
+        |sample| Some(f64::from(u8::from(sample.draining))),
+    ),
     (
         "endpoint_in_flight",
         "Requests of this gateway at the endpoint",
@@ -140,39 +142,65 @@ const TIMES: [Times; 2] = [
 ];
 
 impl EndpointSeries {
-    /// Shows these from now on: (`namespace/name` of a ModelServer, endpoint).
-    pub(super) fn set<'a>(&self, members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Endpoint>)>) {
-        let rows = members.take(MAX_ENDPOINTS).map(|(server, endpoint)| Row {
-            labels: EndpointLabels {
-                server: Name(Arc::clone(server)),
-                endpoint: Name(Arc::clone(&endpoint.address)),
-            },
-            endpoint: Arc::downgrade(endpoint),
-        });
-        let mut rows: Vec<Row> = rows.collect();
-        // A series may be shown once only.
-        rows.sort_by(|one, other| one.labels.cmp(&other.labels));
-        rows.dedup_by(|one, other| one.labels == other.labels);
-        self.0.store(Arc::new(rows));
+    /// Shows those of these pools from now on.
+    pub(super) fn set(&self, pools: Arc<Vec<ShownPool>>) {
+        self.0.store(pools);
     }
 
     fn samples(&self) -> Vec<Sample> {
-        let now = Instant::now();
-        let sample = |row: &Row| {
-            let endpoint = row.endpoint.upgrade()?;
-            let load = endpoint.load.load();
-            Some(Sample {
-                labels: row.labels.clone(),
-                stats: endpoint.stats.view(),
-                reported: endpoint.reported.load(now),
-                in_flight: f64::from(load.in_flight),
-                pending_tokens: load.pending_tokens as f64,
-                context_tokens: load.context_tokens as f64,
-                kv_tokens: endpoint.constants().kv_tokens,
-                report_age: endpoint.reported.age(now).map(|age| age.as_secs_f64()),
-            })
-        };
-        self.0.load().iter().filter_map(sample).collect()
+        let (now, pools) = (Instant::now(), self.0.load());
+        let members = pools.iter().flat_map(|pool| {
+            let members = pool.members.iter();
+            members.map(|member| (labels(&pool.server, member), member))
+        });
+        let mut members: Vec<_> = members.take(MAX_ENDPOINTS).collect();
+        // A series may be shown once only.
+        members.sort_by(|one, other| one.0.cmp(&other.0));
+        members.dedup_by(|one, other| one.0 == other.0);
+        let samples = members.into_iter();
+        let samples = samples.map(|(labels, member)| Sample::of(labels, member, now));
+        samples.collect()
+    }
+}
+
+/// By which one endpoint in one pool is shown.
+pub(super) fn labels(server: &Arc<str>, member: &Member) -> EndpointLabels {
+    EndpointLabels {
+        server: Name(Arc::clone(server)),
+        endpoint: Name(Arc::clone(&member.endpoint.address)),
+    }
+}
+
+impl Sample {
+    fn of(labels: EndpointLabels, member: &Member, now: Instant) -> Self {
+        let endpoint = &member.endpoint;
+        let load = endpoint.load.load();
+        Self {
+            place: EndpointPlaceLabels::of(&labels, &member.configured),
+            draining: member.configured.draining,
+            labels,
+            stats: endpoint.stats.view(),
+            reported: endpoint.reported.load(now),
+            in_flight: f64::from(load.in_flight),
+            pending_tokens: load.pending_tokens as f64,
+            context_tokens: load.context_tokens as f64,
+            kv_tokens: endpoint.constants().kv_tokens,
+            report_age: endpoint.reported.age(now).map(|age| age.as_secs_f64()),
+        }
+    }
+}
+
+impl EndpointPlaceLabels {
+    fn of(labels: &EndpointLabels, configured: &snapshot::Endpoint) -> Self {
+        let name = |text: &str| Name(Arc::from(text));
+        Self {
+            server: labels.server.clone(),
+            endpoint: labels.endpoint.clone(),
+            pod: name(&configured.pod),
+            node: name(&configured.node),
+            zone: name(&configured.zone),
+            role: configured.role.as_str(),
+        }
     }
 }
 
@@ -195,8 +223,25 @@ impl Collector for EndpointSeries {
         for (name, help, quantiles) in TIMES {
             encode_times(&mut encoder, &samples, (name, help, quantiles))?;
         }
-        Ok(())
+        encode_places(&mut encoder, &samples)
     }
+}
+
+/// A gauge that is always 1, to be joined with the others: which pod an endpoint is, and where it runs.
+fn encode_places(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample]) -> Result<(), Error> {
+    let mut pods = samples
+        .iter()
+        .filter(|sample| !sample.place.pod.0.is_empty())
+        .peekable();
+    if pods.peek().is_none() {
+        return Ok(());
+    }
+    let help = "Pod, node, zone and role of the endpoint";
+    let mut family = encoder.encode_descriptor("endpoint_pod", help, None, MetricType::Gauge)?;
+    for pod in pods {
+        family.encode_family(&pod.place)?.encode_gauge(&1_i64)?;
+    }
+    Ok(())
 }
 
 fn encode_times(

@@ -4,7 +4,7 @@
 //! Not for what endpoints do or say of their load: those families are in `endpoints`.
 
 use std::fmt::Error;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
@@ -12,13 +12,15 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet}
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
+use super::ShownPool;
+use super::endpoints::labels;
 use super::labels::{
     EndpointLabels, EndpointStateLabels, IndexKindLabels, IndexLabels, KindLabels, Name,
     OutcomeLabel,
 };
 use crate::cache::budget::IndexBudget;
 use crate::cache::index::{IndexCounters, IndexStats};
-use crate::cache::members::{MemberCache, PoolCache};
+use crate::cache::members::MemberCache;
 use crate::cache::subscribe::{SubscriptionCounts, SubscriptionState};
 use crate::tokens::TokenPool;
 
@@ -31,8 +33,7 @@ pub(super) struct KnowledgeSeries(Arc<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    pools: ArcSwap<Vec<(Name, Weak<PoolCache>)>>,
-    members: ArcSwap<Vec<(EndpointLabels, Weak<MemberCache>)>>,
+    pools: ArcSwap<Vec<ShownPool>>,
     budget: OnceLock<Arc<IndexBudget>>,
     tokens: OnceLock<Arc<TokenPool>>,
 }
@@ -133,38 +134,9 @@ const EVENT_COUNTERS: [EventCounter; 10] = [
 ];
 
 impl KnowledgeSeries {
-    /// Shows these pools from now on, by `namespace/name` of their ModelServer.
-    pub(super) fn set_pools<'a>(
-        &self,
-        pools: impl Iterator<Item = (&'a Arc<str>, &'a Arc<PoolCache>)>,
-    ) {
-        let row = |(name, cache): (&'a Arc<str>, &'a Arc<PoolCache>)| {
-            (Name(Arc::clone(name)), Arc::downgrade(cache))
-        };
-        let mut rows: Vec<_> = pools.take(MAX_ROWS).map(row).collect();
-        // A series may be shown once only.
-        rows.sort_by(|one, other| one.0.cmp(&other.0));
-        rows.dedup_by(|one, other| one.0 == other.0);
-        self.0.pools.store(Arc::new(rows));
-    }
-
-    /// Shows these members from now on: ModelServer, address, cache.
-    pub(super) fn set_members<'a>(
-        &self,
-        members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)>,
-    ) {
-        let row =
-            |(server, endpoint, cache): (&'a Arc<str>, &'a Arc<str>, &'a Arc<MemberCache>)| {
-                let labels = EndpointLabels {
-                    server: Name(Arc::clone(server)),
-                    endpoint: Name(Arc::clone(endpoint)),
-                };
-                (labels, Arc::downgrade(cache))
-            };
-        let mut rows: Vec<_> = members.take(MAX_ROWS).map(row).collect();
-        rows.sort_by(|one, other| one.0.cmp(&other.0));
-        rows.dedup_by(|one, other| one.0 == other.0);
-        self.0.members.store(Arc::new(rows));
+    /// Shows these pools and their members from now on. A pool's name stands there once only.
+    pub(super) fn set(&self, pools: Arc<Vec<ShownPool>>) {
+        self.0.pools.store(pools);
     }
 
     /// Shows the memory of all indexes. Only the first counts.
@@ -179,26 +151,41 @@ impl KnowledgeSeries {
 
     fn indexes(&self) -> Vec<(IndexLabels, IndexStats)> {
         let pools = self.0.pools.load();
-        let stats = |(server, cache): &(Name, Weak<PoolCache>)| {
-            let cache = cache.upgrade()?;
+        let stats = |pool: &ShownPool| {
             let indexes = [
-                ("bytes", cache.byte_index().stats()),
-                ("tokens", cache.token_index().stats()),
+                ("bytes", pool.cache.byte_index().stats()),
+                ("tokens", pool.cache.token_index().stats()),
             ];
-            Some(indexes.map(|(index, stats)| {
+            let server = Name(Arc::clone(&pool.server));
+            indexes.map(|(index, stats)| {
                 let server = server.clone();
                 (IndexLabels { server, index }, stats)
-            }))
+            })
         };
-        pools.iter().filter_map(stats).flatten().collect()
+        pools.iter().take(MAX_ROWS).flat_map(stats).collect()
+    }
+
+    /// The indexes by bytes, by ModelServer.
+    pub(super) fn byte_indexes(&self) -> Vec<(Name, IndexStats)> {
+        let pools = self.0.pools.load();
+        let stats = |pool: &ShownPool| {
+            let server = Name(Arc::clone(&pool.server));
+            (server, pool.cache.byte_index().stats())
+        };
+        pools.iter().map(stats).collect()
     }
 
     fn members(&self) -> Vec<(EndpointLabels, Arc<MemberCache>)> {
-        let rows = self.0.members.load();
-        let alive = |(labels, cache): &(EndpointLabels, Weak<MemberCache>)| {
-            Some((labels.clone(), cache.upgrade()?))
-        };
-        rows.iter().filter_map(alive).collect()
+        let pools = self.0.pools.load();
+        let members = pools.iter().flat_map(|pool| {
+            let members = pool.members.iter();
+            members.map(|member| (labels(&pool.server, member), Arc::clone(&member.cache)))
+        });
+        let mut members: Vec<_> = members.take(MAX_ROWS).collect();
+        // A series may be shown once only.
+        members.sort_by(|one, other| one.0.cmp(&other.0));
+        members.dedup_by(|one, other| one.0 == other.0);
+        members
     }
 }
 

@@ -96,6 +96,16 @@ pub(super) struct EndpointLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct EndpointPlaceLabels {
+    pub(super) server: Name,
+    pub(super) endpoint: Name,
+    pub(super) pod: Name,
+    pub(super) node: Name,
+    pub(super) zone: Name,
+    pub(super) role: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(super) struct EndpointStateLabels {
     pub(super) server: Name,
     pub(super) endpoint: Name,
@@ -120,10 +130,21 @@ pub(super) struct KindLabels {
     pub(super) kind: &'static str,
 }
 
+/// A type of pushed resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct ResourceLabels {
+    pub(super) r#type: &'static str,
+}
+
 /// What became of something that is counted apart from requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]

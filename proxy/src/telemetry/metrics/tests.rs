@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cache::members::MemberCache;
 use crate::cache::subscribe::SubscriptionView;
 use crate::telemetry::record::RecordError;
 use crate::tokens::TokenPoolParams;
@@ -243,7 +244,8 @@ fn gateway_and_process_metrics_are_there() {
     let active = metrics.active_request();
     metrics.config_generation.set(7);
     metrics.config_rejects.inc();
-    metrics.set_config_problems(2, 5);
+    metrics.set_config_problems(ProblemSource::Documents, 1, 3);
+    metrics.set_config_problems(ProblemSource::RouterConfiguration, 1, 2);
     metrics.filter_failure("auth");
     metrics.body_budget_bytes.set(4096);
     assert_lines(
@@ -304,18 +306,63 @@ fn a_configured_name_with_quotes_cannot_forge_a_label() {
     );
 }
 
+/// A draining pod.
+fn member(budget: &Arc<IndexBudget>, address: &str) -> Member {
+    let mut server = sluice_config::snapshot::ModelServer::of("pool", &[address]);
+    let configured = Arc::make_mut(&mut server.endpoints[0]);
+    (configured.pod, configured.zone) = ("ns/p".into(), "z".into());
+    configured.draining = true;
+    Member {
+        endpoint: crate::endpoints::Registry::default().endpoint(&server, &server.endpoints[0]),
+        cache: MemberCache::new(&PoolCache::new(budget)),
+        configured: Arc::clone(&server.endpoints[0]),
+    }
+}
+
+fn shown(budget: &Arc<IndexBudget>, members: &[&Member]) -> ShownPool {
+    ShownPool {
+        server: Arc::from("ns/pool"),
+        members: members.iter().map(|one| (*one).clone()).collect(),
+        cache: PoolCache::new(budget),
+    }
+}
+
+#[test]
+fn the_push_stream_is_shown_once_one_is_followed() {
+    let metrics = metrics();
+    assert!(!metrics.encode().contains("sluice_push_"));
+    let push = metrics.push();
+    push.connected.set(1);
+    push.batches.inc();
+    push.observe_lag(Duration::from_millis(3));
+    push.set_resources(&[(sluice_config::push::ResourceType::Endpoint, 7)]);
+    assert_lines(
+        &metrics.encode(),
+        &[
+            "sluice_push_connected 1",
+            "sluice_push_batches_total 1",
+            "sluice_push_reconnects_total 0",
+            "sluice_push_rejected 0",
+            "sluice_push_generation 0",
+            r#"sluice_push_resources{type="Endpoint"} 7"#,
+            "sluice_push_lag_seconds_sum 0.003",
+            r#"sluice_push_lag_seconds_bucket{le="0.005"} 1"#,
+        ],
+    );
+}
+
 #[test]
 fn endpoints_show_their_live_state_until_they_leave() {
-    use crate::endpoints::Registry;
     use crate::endpoints::load::Work;
 
-    let server = sluice_config::snapshot::ModelServer::of("pool", &["a:1"]);
-    let endpoints = Registry::default().endpoints(&server);
-    let (name, endpoint) = (Arc::from("ns/pool"), &endpoints[0]);
+    let budget = IndexBudget::new(1 << 20);
+    let member = member(&budget, "a:1");
+    let endpoint = &member.endpoint;
     let metrics = metrics();
     let none = metrics.encode();
     assert!(!none.contains("sluice_endpoint_"), "{none}");
-    metrics.set_endpoints([(&name, endpoint), (&name, endpoint)].into_iter());
+    // Twice in one pool, which a series must survive.
+    metrics.set_pools(vec![shown(&budget, &[&member, &member])]);
     let now = std::time::Instant::now();
     let work = Work {
         prompt_tokens: 500,
@@ -334,6 +381,8 @@ fn endpoints_show_their_live_state_until_they_leave() {
             "# TYPE sluice_endpoint_pending_tokens gauge",
             r#"sluice_endpoint_pending_tokens{server="ns/pool",endpoint="a:1"} 400.0"#,
             r#"sluice_endpoint_observations{server="ns/pool",endpoint="a:1"} 1.0"#,
+            r#"sluice_endpoint_draining{server="ns/pool",endpoint="a:1"} 1.0"#,
+            r#"sluice_endpoint_pod{server="ns/pool",endpoint="a:1",pod="ns/p",node="",zone="z",role="whole"} 1"#,
         ],
     );
     assert!(text.contains(r#"sluice_endpoint_time_to_first_token_milliseconds{server="ns/pool",endpoint="a:1",quantile="0.99"} 8"#));
@@ -341,7 +390,7 @@ fn endpoints_show_their_live_state_until_they_leave() {
         !text.contains("sluice_endpoint_reported_"),
         "nothing is reported"
     );
-    metrics.set_endpoints(std::iter::empty());
+    metrics.set_pools(Vec::new());
     assert_eq!(samples(&metrics.encode()), samples(&none));
 }
 
@@ -352,14 +401,17 @@ fn what_is_known_of_caches_is_read_when_it_is_asked_for() {
     metrics.set_index_budget(&budget);
     let tokens = Arc::new(TokenPool::new(TokenPoolParams::default()).unwrap());
     metrics.set_token_pool(&tokens);
-    let pool = PoolCache::new(&budget);
-    let member = MemberCache::new(&pool);
-    let names: [Arc<str>; 2] = [Arc::from("ns/pool"), Arc::from("10.0.0.1:8000")];
-    let [server, endpoint] = &names;
-    metrics.set_caches(
-        std::iter::once((server, &pool)),
-        std::iter::once((server, endpoint, &member)),
-    );
+    let member = member(&budget, "10.0.0.1:8000");
+    let pool = shown(&budget, &[&member]);
+    let member = MemberCache::new(&pool.cache);
+    let members = [Member {
+        cache: Arc::clone(&member),
+        ..pool.members[0].clone()
+    }];
+    metrics.set_pools(vec![ShownPool {
+        members: members.into(),
+        ..pool
+    }]);
     member.import(&[(1, 256), (2, 256)]);
     let text = metrics.encode();
     let endpoint_labels = "server=\"ns/pool\",endpoint=\"10.0.0.1:8000\"";
@@ -393,6 +445,6 @@ fn what_is_known_of_caches_is_read_when_it_is_asked_for() {
             &format!("sluice_kv_event_gaps_total{{{endpoint_labels}}} 1"),
         ],
     );
-    drop((member, pool));
+    metrics.set_pools(Vec::new());
     assert!(!metrics.encode().contains("sluice_cache_index_blocks"));
 }

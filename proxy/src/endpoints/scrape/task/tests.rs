@@ -39,7 +39,7 @@ async fn engine() -> SocketAddr {
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
     let server = snapshot::ModelServer::of("s", &[&address.to_string()]);
-    Registry::default().endpoints(&server).remove(0)
+    Registry::default().endpoint(&server, &server.endpoints[0])
 }
 
 fn page() -> Page {

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# The chart's life on a real API server (no pods: there is no kubelet here): every set of values is accepted by it, and a
+# release is installed, filled in as the control loop does and with its permissions only, upgraded without a conflict or
+# a loss, and taken away without leaving anything behind. Everything listens on loopback and ends with this script.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+cd "$repository"
+
+# KUBE: a control plane that is built already.
+for tool in openssl python3; do command -v "$tool" >/dev/null || fail "no $tool found: apt-get install $tool"; done
+e2e/scripts/fetch-helm.sh
+[[ -x ${KUBE:-} ]] || e2e/scripts/fetch-cluster.sh
+kube=$(realpath "${KUBE:-$cache/cluster/kube}")
+work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-chart.XXXXXX")
+children=()
+cleanup() {
+    local status=$?
+    ((${#children[@]} == 0)) || kill -KILL "${children[@]}" 2>/dev/null || true
+    wait 2>/dev/null || true
+    ((status == 0)) || tail -n 5 "$work"/*.log || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# --- an API server, and an administrator by token ---
+cd "$work"
+etcd=$(free_port) taken_ports="$etcd"
+peer=$(free_port) taken_ports+=" $peer"
+port=$(free_port) taken_ports+=" $port"
+openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out tokens.key 2>/dev/null
+openssl pkey -in tokens.key -pubout -out tokens.pem
+echo 'administrator-token,administrator,1,system:masters' >tokens.csv
+"$kube" etcd --data-dir="$work/etcd" --client-url="http://127.0.0.1:$etcd" --peer-url="http://127.0.0.1:$peer" >etcd.log 2>&1 &
+children+=($!)
+"$kube" apiserver --etcd-servers="http://127.0.0.1:$etcd" --bind-address=127.0.0.1 --advertise-address=127.0.0.1 \
+    --secure-port="$port" --service-cluster-ip-range=10.0.0.0/24 --endpoint-reconciler-type=none --cert-dir="$work/certificates" \
+    --service-account-issuer="https://127.0.0.1:$port" --service-account-key-file=tokens.pem \
+    --service-account-signing-key-file=tokens.key --token-auth-file=tokens.csv --authorization-mode=RBAC >apiserver.log 2>&1 &
+children+=($!)
+cat >kubeconfig <<YAML
+apiVersion: v1
+kind: Config
+clusters: [{name: test, cluster: {server: "https://127.0.0.1:$port", insecure-skip-tls-verify: true}}]
+users: [{name: administrator, user: {token: administrator-token}}]
+contexts: [{name: test, context: {cluster: test, user: administrator}}]
+current-context: test
+YAML
+export KUBECONFIG="$work/kubeconfig" HELM_CONFIG_HOME="$work" HELM_CACHE_HOME="$work" HELM_DATA_HOME="$work"
+kubectl() { "$kube" kubectl "$@"; }
+helm() { "$cache/cluster/bin/helm" "$@"; }
+# until SECONDS COMMAND...: until it succeeds.
+until_true() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>>"$work/waiting.log"; do
+        ((SECONDS < end)) || fail "not in time: $*"
+        sleep 0.2
+    done
+}
+until_true 60 kubectl get --raw /readyz
+cd "$repository"
+
+# --- every set of values, judged by the API server ---
+namespace=sluice-system
+for each in "$namespace" team-a team-b models; do kubectl create namespace "$each" >/dev/null; done
+until_true 20 kubectl get namespace default
+kubectl apply --server-side -f helm/sluice/crds >/dev/null
+# A kind of the Prometheus operator, known by name only.
+kubectl apply -f - >/dev/null <<'YAML'
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: servicemonitors.monitoring.coreos.com}
+spec:
+  group: monitoring.coreos.com
+  scope: Namespaced
+  names: {kind: ServiceMonitor, plural: servicemonitors, singular: servicemonitor}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+YAML
+kubectl wait --for=condition=Established --timeout=30s crd --all >/dev/null
+for values in e2e/chart/values/*.yaml; do
+    answer=$(NAMESPACE=$namespace e2e/scripts/render-chart.sh --values "$values" 2>/dev/null |
+        kubectl apply --server-side --dry-run=server --field-manager=helm -f - 2>&1) || fail "$values: $answer"
+    ! grep -i warning <<<"$answer" || fail "$values: the API server warns"
+    say "e2e-chart: $(basename "$values"): $(wc -l <<<"$answer") objects accepted"
+done
+
+# --- install ---
+# What is there without the chart, to compare with at the end.
+objects() {
+    local kinds
+    kinds=$(kubectl api-resources --verbs=list --output=name | grep -v '^events' | paste -sd ,)
+    kubectl get "$kinds" --all-namespaces --output=name --ignore-not-found --show-kind 2>/dev/null |
+        grep -v '^\(lease\|apiservice\|flowschema\|prioritylevel\|ipaddress\|servicecidr\|endpoint\)' | sort
+}
+before=$(objects)
+helm install sluice helm/sluice --namespace "$namespace" --set control.secretNamespaces='{team-a}' >"$work/install.log"
+say "e2e-chart: installed"
+
+# --- as the control loop, with nothing but its permissions ---
+control() { kubectl --as="system:serviceaccount:$namespace:sluice-control" --namespace "$namespace" "$@"; }
+webhook=sluice-control-$namespace
+bundle=$(printf 'authority' | base64)
+# The administrator who impersonates may do all; the account who is impersonated only what is granted.
+control get secret sluice-control-ca --output=json |
+    python3 -c 'import json, sys; s = json.load(sys.stdin); s["data"] = {"tls.key": "a2V5"}; print(json.dumps(s))' |
+    control replace -f - >/dev/null
+control apply --server-side --field-manager=sluice-control -f - >/dev/null <<YAML
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: sluice-control-ca}
+data: {ca.crt: authority}
+YAML
+control get lease sluice-control --output=json |
+    python3 -c 'import json, sys; s = json.load(sys.stdin); s["spec"] = {"holderIdentity": "a", "leaseDurationSeconds": 15}; print(json.dumps(s))' |
+    control replace -f - >/dev/null
+control apply --server-side --field-manager=sluice-control -f - >/dev/null <<YAML
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: $webhook}
+webhooks:
+- {name: externalmodelprovider.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
+- {name: modelroute.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
+- {name: modelserver.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
+YAML
+for allowed in "list pods --all-namespaces" "list nodes" "watch modelroutes --all-namespaces" "list secrets --namespace=team-a" \
+    "patch modelroutes --subresource=status --namespace=team-b" "create tokenreviews" "create events.events.k8s.io --namespace=team-b"; do
+    # shellcheck disable=SC2086
+    [[ $(control auth can-i $allowed 2>/dev/null) == yes ]] || fail "control may not $allowed"
+done
+for refused in "list secrets" "list secrets --all-namespaces" "get secrets --namespace=kube-system" "list secrets --namespace=team-b" \
+    "create secrets" "delete pods" "update modelroutes --namespace=team-a" "get validatingwebhookconfigurations/other" "create pods"; do
+    # shellcheck disable=SC2086
+    [[ $(control auth can-i $refused 2>/dev/null) == no ]] || fail "control may $refused"
+done
+# Everyone who is known may do these; the gateway may do nothing besides.
+may() { kubectl --as="$1" --as-group=system:serviceaccounts --as-group=system:authenticated auth can-i --list --namespace "$namespace" 2>/dev/null; }
+[[ $(may "system:serviceaccount:$namespace:sluice-proxy") == "$(may "system:serviceaccount:$namespace:nobody")" ]] ||
+    fail "the gateway has permissions"
+say "e2e-chart: control can do its work and no more, the gateway nothing"
+
+# --- upgrade: other values, nothing of control's lost ---
+# Asked while nobody answers, the webhook refuses.
+refused=$(kubectl apply -f config/examples/kthena/simple.yaml 2>&1) && fail "taken although the webhook cannot be asked"
+grep -q 'failed calling webhook "modelroute.networking.serving.volcano.sh"' <<<"$refused" || fail "$refused"
+helm upgrade sluice helm/sluice --namespace "$namespace" --set control.webhook.failurePolicy=Ignore --set proxy.replicas=3 >"$work/upgrade.log" 2>&1 ||
+    fail "upgrade: $(<"$work/upgrade.log")"
+path='{.webhooks[*].clientConfig.caBundle} {.webhooks[*].failurePolicy}'
+[[ $(kubectl get validatingwebhookconfiguration "$webhook" --output=jsonpath="$path") == "$bundle $bundle $bundle Ignore Ignore Ignore" ]] ||
+    fail "the upgrade took the webhook's authority away, or left its policy"
+[[ $(control get secret sluice-control-ca --output=jsonpath='{.data}') == '{"tls.key":"a2V5"}' ]] || fail "the upgrade emptied the Secret"
+[[ $(control get configmap sluice-control-ca --output=jsonpath='{.data}') == '{"ca.crt":"authority"}' ]] || fail "the upgrade emptied the ConfigMap"
+[[ $(control get lease sluice-control --output=jsonpath='{.spec.holderIdentity}') == a ]] || fail "the upgrade took the lease away"
+say "e2e-chart: upgraded, what control wrote is still there"
+for example in config/examples/kthena/*.yaml; do
+    kubectl apply --namespace team-a -f "$example" >/dev/null || fail "$example is refused"
+done
+say "e2e-chart: $(kubectl get modelroutes,modelservers,externalmodelproviders --namespace team-a --output=name | wc -l) resources of config/examples/kthena accepted"
+kubectl delete --namespace team-a -f config/examples/kthena >/dev/null
+
+# --- uninstall ---
+helm uninstall sluice --namespace "$namespace" >/dev/null
+after=$(objects)
+(($(wc -l <<<"$before") > 50)) || fail "the list of objects is too short to be true: $before"
+[[ $before == "$after" ]] || fail "left behind: $(diff <(echo "$before") <(echo "$after") | grep '^[<>]')"
+say "e2e-chart: uninstalled, the $(wc -l <<<"$after") objects of before are there and no others"
