@@ -2,6 +2,7 @@
 //!
 //! Not for what the parts do.
 
+mod following;
 mod measure;
 mod signals;
 mod tasks;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::following::Following;
 use self::signals::Signals;
 use self::tasks::Tasks;
 use self::tls::Tls;
@@ -113,8 +115,18 @@ impl Server {
         let (state, push) = common.push(&tls, &mut tasks).await?;
         let webhook = common.webhook(&tls, &mut tasks).await?;
 
-        measure::readiness(&common, &state, &tls, &mut readiness);
-        measure::metrics(&common, &state, &push, &webhook, &tls, &mut metrics);
+        let following = Following::start(&common, &state, &push, &mut tasks);
+
+        measure::readiness(&common, &following, &tls, &mut readiness);
+        measure::metrics(
+            &common,
+            &state,
+            &push,
+            &webhook,
+            &following,
+            &tls,
+            &mut metrics,
+        );
         let stop_operations = common
             .operations(metrics, readiness, &state, &push, &mut tasks)
             .await?;

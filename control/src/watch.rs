@@ -34,8 +34,20 @@ pub const PROXY_LABELS: &str = "app.kubernetes.io/name=sluice,app.kubernetes.io/
 /// What is watched.
 #[derive(Debug, Clone, Default)]
 pub struct WatchSettings {
-    /// Namespaces of documents, pods and Secrets; empty: all of them.
+    /// Namespaces of documents and pods; empty: all of them.
     pub namespaces: Vec<Arc<str>>,
+    /// Where credentials are looked for. Secrets are more than most clusters let a process read.
+    pub secrets: SecretReach,
     /// Namespace of this process, where gateways' pods are; `None`: they are not looked for.
     pub own_namespace: Option<Arc<str>>,
+}
+
+/// Namespaces of Secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SecretReach {
+    /// Those of documents.
+    #[default]
+    AsDocuments,
+    /// These, or none.
+    Only(Vec<Arc<str>>),
 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// Conditions, each with the words for when it is not met.
+/// Conditions, each with words for what is missing.
 #[derive(Default)]
 pub struct Readiness {
-    conditions: Vec<(&'static str, Condition)>,
+    conditions: Vec<Condition>,
 }
 
-type Condition = Box<dyn Fn() -> bool + Send + Sync>;
+type Condition = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 impl Readiness {
     /// Another condition; `missing` says what is so while it is not met.
@@ -17,13 +17,20 @@ impl Readiness {
         missing: &'static str,
         is_met: impl Fn() -> bool + Send + Sync + 'static,
     ) {
-        self.conditions.push((missing, Box::new(is_met)));
+        self.explain(move || (!is_met()).then(|| missing.to_owned()));
+    }
+
+    /// Another condition, which says itself what is missing.
+    pub fn explain(&mut self, missing: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.conditions.push(Box::new(missing));
     }
 
     /// What is not met now.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let missing = self.conditions.iter().filter(|(_, is_met)| !is_met());
-        missing.map(|(words, _)| *words).collect()
+    pub fn missing(&self) -> Vec<String> {
+        self.conditions
+            .iter()
+            .filter_map(|missing| missing())
+            .collect()
     }
 }
 

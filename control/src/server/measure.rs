@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Common;
+use super::following::Following;
 use super::tls::{Port, Tls};
 use crate::metrics::Metrics;
 use crate::operations::Readiness;
@@ -18,15 +19,16 @@ const MAX_VERSIONS: usize = 16;
 /// When this replica may be asked: gateways and the API server have others to turn to.
 pub(super) fn readiness(
     common: &Common<'_>,
-    state: &Arc<PushState>,
+    following: &Following,
     tls: &Tls,
     readiness: &mut Readiness,
 ) {
     let stopped = common.stopped.clone();
     readiness.require("shutting down", move || !*stopped.borrow());
-    let state = state.clone();
-    readiness.require("the cluster has not been read yet", move || {
-        state.is_synced()
+    let progress = following.progress.clone();
+    readiness.explain(move || {
+        let progress = progress.borrow();
+        (!progress.synced).then(|| progress.to_string())
     });
     for (words, port) in [
         ("there is no certificate for the push port yet", &tls.push),
@@ -46,9 +48,12 @@ pub(super) fn metrics(
     state: &Arc<PushState>,
     push: &Push,
     webhook: &Webhook,
+    following: &Following,
     tls: &Tls,
     metrics: &mut Metrics,
 ) {
+    metrics.register(|registry| following.watches.register(registry));
+    metrics.register(|registry| following.statuses.register(registry));
     metrics.register(|registry| push.metrics().register(registry));
     metrics.register(|registry| webhook.metrics().register(registry));
 

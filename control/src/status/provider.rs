@@ -60,7 +60,7 @@ fn explain(credential: &Credential, namespace: &str) -> (Truth, Reason, String) 
             Reason::CredentialNotFound,
             format!(
                 "there is no Secret `{secret}` in namespace `{namespace}` with the label `{LABEL}`: create it, or label \
-                 it"
+                 it (and let sluice-control read Secrets there, --secret-namespaces)"
             ),
         ),
         Credential::KeyNotFound { secret, key } => (

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::WatchSettings;
 use super::metrics::WatchMetrics;
 use super::plan::{Action, PodPlan};
 use super::progress::Progress;
 use super::source::{Failure, Message, News, Scope, Source, SourceId};
+use super::{SecretReach, WatchSettings};
 use crate::index::{DocumentKey, Facts, Index, Input, Object, ObjectKey, ObjectKind};
 use crate::state::Change;
 
@@ -120,18 +120,21 @@ impl<O: Outlet> Follower<O> {
 
     /// The watches that there always are.
     fn start_all(&mut self, settings: &WatchSettings) {
-        let namespaces: Vec<Option<Arc<str>>> = match settings.namespaces.is_empty() {
-            true => vec![None],
-            false => {
-                let distinct: BTreeSet<_> = settings.namespaces.iter().cloned().collect();
-                distinct.into_iter().map(Some).collect()
-            }
-        };
         let everywhere = settings.namespaces.is_empty();
-        for namespace in namespaces {
+        let namespaces = match everywhere {
+            true => vec![None],
+            false => distinct(&settings.namespaces),
+        };
+        for namespace in &namespaces {
             for kind in Kind::ALL {
                 self.start(Scope::of(ObjectKind::Document(kind), namespace.clone()));
             }
+        }
+        let secrets = match &settings.secrets {
+            SecretReach::AsDocuments => namespaces,
+            SecretReach::Only(only) => distinct(only),
+        };
+        for namespace in secrets {
             self.start(Scope::of(ObjectKind::Secret, namespace));
         }
         if let Some(own) = &settings.own_namespace {
@@ -361,6 +364,11 @@ impl<O: Outlet> Follower<O> {
             changed
         });
     }
+}
+
+fn distinct(namespaces: &[Arc<str>]) -> Vec<Option<Arc<str>>> {
+    let distinct: BTreeSet<_> = namespaces.iter().cloned().collect();
+    distinct.into_iter().map(Some).collect()
 }
 
 /// May it be missing, where this process may not look?

@@ -37,7 +37,7 @@ impl Verdict {
         if !object["metadata"]["deletionTimestamp"].is_null() {
             return Self::default();
         }
-        let problems = judge(document(object), "", &FilterSet::unknown()).problems;
+        let problems = judge(document(object), "the API server", &FilterSet::unknown()).problems;
         // Stored while the webhook was off, or by older rules: labels and finalizers may be written all the same.
         let is_old = review.operation == "UPDATE" && object["spec"] == review.old_object["spec"];
         Self {

@@ -299,11 +299,15 @@ async fn restricted_to_namespaces_it_asks_for_nothing_beyond_them() {
     cluster.put("modelservers", server("b", "db", json!({ "app": "db" })));
     let settings = WatchSettings {
         namespaces: vec!["b".into(), "c".into()],
+        secrets: SecretReach::Only(vec!["c".into()]),
         own_namespace: Some("sluice".into()),
     };
     let mut bed = Bed::start(&cluster, settings);
     assert_eq!(bed.change().await, ["+b/db", "+b/db:8000"]);
     bed.synced().await;
+    let requests = cluster.requests();
+    let mut secrets = requests.iter().filter(|line| line.contains("/secrets"));
+    assert!(secrets.all(|line| line.contains("/namespaces/c/")));
     for line in cluster.requests() {
         let inside = [
             "/namespaces/b/",
@@ -313,6 +317,20 @@ async fn restricted_to_namespaces_it_asks_for_nothing_beyond_them() {
         ];
         assert!(inside.iter().any(|place| line.contains(place)), "{line}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_secrets_may_not_be_read_nobody_asks_for_them() {
+    let cluster = cluster();
+    cluster.refuse("secrets", Some(403));
+    let settings = WatchSettings {
+        secrets: SecretReach::Only(Vec::new()),
+        ..WatchSettings::default()
+    };
+    let mut bed = Bed::start(&cluster, settings);
+    bed.synced().await;
+    let asked = |line: &String| line.contains("/secrets");
+    assert!(!cluster.requests().iter().any(asked));
 }
 
 #[tokio::test(start_paused = true)]
