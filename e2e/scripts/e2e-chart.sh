@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The chart's life on a real API server (no pods: there is no kubelet here): every set of values is accepted by it, and a
-# release is installed, filled in as the control loop does and with its permissions only, upgraded without a conflict or
-# a loss, and taken away without leaving anything behind. Everything listens on loopback and ends with this script.
+# The chart's life on a real API server (no pods: there is no kubelet here): every set of values is accepted by it; a
+# release is installed; the control loop runs with the flags and the identity that the release gives it and is denied
+# nothing; an upgrade meets no conflict and loses nothing; and when it is taken away nothing stays behind.
+# Everything listens on loopback and ends with this script. KUBE names a control plane that is built already.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$repository"
 
-# KUBE: a control plane that is built already.
 for tool in openssl python3; do command -v "$tool" >/dev/null || fail "no $tool found: apt-get install $tool"; done
 e2e/scripts/fetch-helm.sh
 [[ -x ${KUBE:-} ]] || e2e/scripts/fetch-cluster.sh
 kube=$(realpath "${KUBE:-$cache/cluster/kube}")
+cargo build --quiet --locked --package sluice-control --bin sluice-control
+program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/sluice-control")
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-chart.XXXXXX")
 children=()
 cleanup() {
@@ -27,15 +29,29 @@ cd "$work"
 etcd=$(free_port) taken_ports="$etcd"
 peer=$(free_port) taken_ports+=" $peer"
 port=$(free_port) taken_ports+=" $port"
+push=$(free_port) taken_ports+=" $push"
+webhook_port=$(free_port) taken_ports+=" $webhook_port"
+operations=$(free_port) taken_ports+=" $operations"
+debug=$(free_port) taken_ports+=" $debug"
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out tokens.key 2>/dev/null
 openssl pkey -in tokens.key -pubout -out tokens.pem
 echo 'administrator-token,administrator,1,system:masters' >tokens.csv
+# What the release's accounts ask, and what they are answered.
+cat >audit.yaml <<'YAML'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:sluice-system"]}
+- {level: None}
+YAML
 "$kube" etcd --data-dir="$work/etcd" --client-url="http://127.0.0.1:$etcd" --peer-url="http://127.0.0.1:$peer" >etcd.log 2>&1 &
 children+=($!)
 "$kube" apiserver --etcd-servers="http://127.0.0.1:$etcd" --bind-address=127.0.0.1 --advertise-address=127.0.0.1 \
     --secure-port="$port" --service-cluster-ip-range=10.0.0.0/24 --endpoint-reconciler-type=none --cert-dir="$work/certificates" \
     --service-account-issuer="https://127.0.0.1:$port" --service-account-key-file=tokens.pem \
-    --service-account-signing-key-file=tokens.key --token-auth-file=tokens.csv --authorization-mode=RBAC >apiserver.log 2>&1 &
+    --service-account-signing-key-file=tokens.key --token-auth-file=tokens.csv --authorization-mode=RBAC \
+    --audit-policy-file=audit.yaml --audit-log-path="$work/audit.json" --audit-log-mode=blocking >apiserver.log 2>&1 &
 children+=($!)
 cat >kubeconfig <<YAML
 apiVersion: v1
@@ -97,32 +113,50 @@ before=$(objects)
 helm install sluice helm/sluice --namespace "$namespace" --set control.secretNamespaces='{team-a}' >"$work/install.log"
 say "e2e-chart: installed"
 
-# --- as the control loop, with nothing but its permissions ---
-control() { kubectl --as="system:serviceaccount:$namespace:sluice-control" --namespace "$namespace" "$@"; }
+# --- the control loop, as the release would have it run ---
 webhook=sluice-control-$namespace
-bundle=$(printf 'authority' | base64)
-# The administrator who impersonates may do all; the account who is impersonated only what is granted.
-control get secret sluice-control-ca --output=json |
-    python3 -c 'import json, sys; s = json.load(sys.stdin); s["data"] = {"tls.key": "a2V5"}; print(json.dumps(s))' |
-    control replace -f - >/dev/null
-control apply --server-side --field-manager=sluice-control -f - >/dev/null <<YAML
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: sluice-control-ca}
-data: {ca.crt: authority}
-YAML
-control get lease sluice-control --output=json |
-    python3 -c 'import json, sys; s = json.load(sys.stdin); s["spec"] = {"holderIdentity": "a", "leaseDurationSeconds": 15}; print(json.dumps(s))' |
-    control replace -f - >/dev/null
-control apply --server-side --field-manager=sluice-control -f - >/dev/null <<YAML
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: $webhook}
-webhooks:
-- {name: externalmodelprovider.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
-- {name: modelroute.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
-- {name: modelserver.networking.serving.volcano.sh, clientConfig: {caBundle: $bundle}}
-YAML
+token=$(kubectl create token sluice-control --namespace "$namespace")
+sed "s/administrator-token/$token/" "$work/kubeconfig" >"$work/control.kubeconfig"
+# Its own flags, with this machine's addresses in place of the pod's.
+mapfile -t flags < <(kubectl get deployment sluice-control --namespace "$namespace" \
+    --output='jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' |
+    sed -e "s/^--push-address=.*/--push-address=127.0.0.1:$push/" -e "s/^--webhook-address=.*/--webhook-address=127.0.0.1:$webhook_port/" \
+        -e "s/^--operations-address=.*/--operations-address=127.0.0.1:$operations/")
+env POD_NAME=control-0 POD_NAMESPACE="$namespace" POD_IP=127.0.0.1 "$program" "${flags[@]}" \
+    --kubeconfig="$work/control.kubeconfig" --debug-address="127.0.0.1:$debug" >"$work/control.log" 2>&1 &
+control_process=$!
+children+=("$control_process")
+wait_for "http://127.0.0.1:$operations/readyz" 60 "$control_process" sluice-control
+in_namespace() { kubectl --namespace "$namespace" "$@"; }
+bundles() { kubectl get validatingwebhookconfiguration "$webhook" --output=jsonpath='{.webhooks[*].clientConfig.caBundle}'; }
+three_bundles() { (($(bundles | wc -w) == 3)); }
+leads() { [[ $(in_namespace get lease sluice-control --output=jsonpath='{.spec.holderIdentity}') == *control-0* ]]; }
+authority() { in_namespace get configmap sluice-control-ca --output='jsonpath={.data.ca\.crt}'; }
+published() { authority | grep -q 'BEGIN CERTIFICATE'; }
+until_true 20 leads
+until_true 20 published
+until_true 20 three_bundles
+# Gateways verify it by the name that stands in their bootstrap file, the API server by the webhook's.
+authority >"$work/ca.crt"
+for served in "$push sluice-control.$namespace.svc" "$webhook_port sluice-control-webhook.$namespace.svc"; do
+    openssl s_client -connect "127.0.0.1:${served% *}" -servername "${served#* }" -verify_hostname "${served#* }" \
+        -CAfile "$work/ca.crt" -verify_return_error </dev/null >"$work/served.log" 2>&1 || fail "${served#* }: $(<"$work/served.log")"
+done
+say "e2e-chart: the control loop runs with the release's flags and identity: it leads, and its authority is published"
+
+control() { kubectl --as="system:serviceaccount:$namespace:sluice-control" --namespace "$namespace" "$@"; }
+# audit FILE: fails when one of the account's own requests was denied. (Those made in its name to ask what it may are not its own.)
+audit() {
+    python3 - "$1" <<'PYTHON'
+import json, sys
+own = [event for event in map(json.loads, open(sys.argv[1])) if "impersonatedUser" not in event]
+denied = {f"{e['verb']} {e['requestURI']}" for e in own if e.get("responseStatus", {}).get("code") == 403}
+if denied:
+    sys.exit("error: denied to the control loop: " + ", ".join(sorted(denied)))
+used = sorted({e["verb"] + " " + e["objectRef"]["resource"] for e in own if "objectRef" in e})
+print(f"e2e-chart: {len(own)} requests of its account, none denied: {', '.join(used)}")
+PYTHON
+}
 for allowed in "list pods --all-namespaces" "list nodes" "watch modelroutes --all-namespaces" "list secrets --namespace=team-a" \
     "patch modelroutes --subresource=status --namespace=team-b" "create tokenreviews" "create events.events.k8s.io --namespace=team-b"; do
     # shellcheck disable=SC2086
@@ -140,23 +174,32 @@ may() { kubectl --as="$1" --as-group=system:serviceaccounts --as-group=system:au
 say "e2e-chart: control can do its work and no more, the gateway nothing"
 
 # --- upgrade: other values, nothing of control's lost ---
-# Asked while nobody answers, the webhook refuses.
+secret=$(in_namespace get secret sluice-control-ca --output=jsonpath='{.data}')
+[[ $secret == *tls.key* ]] || fail "there is no authority in the Secret: $secret"
+bundles=$(bundles)
+# Nobody leads Services anywhere here, so the webhook cannot be asked, and its policy refuses.
 refused=$(kubectl apply -f config/examples/kthena/simple.yaml 2>&1) && fail "taken although the webhook cannot be asked"
 grep -q 'failed calling webhook "modelroute.networking.serving.volcano.sh"' <<<"$refused" || fail "$refused"
 helm upgrade sluice helm/sluice --namespace "$namespace" --set control.webhook.failurePolicy=Ignore --set proxy.replicas=3 >"$work/upgrade.log" 2>&1 ||
     fail "upgrade: $(<"$work/upgrade.log")"
-path='{.webhooks[*].clientConfig.caBundle} {.webhooks[*].failurePolicy}'
-[[ $(kubectl get validatingwebhookconfiguration "$webhook" --output=jsonpath="$path") == "$bundle $bundle $bundle Ignore Ignore Ignore" ]] ||
-    fail "the upgrade took the webhook's authority away, or left its policy"
-[[ $(control get secret sluice-control-ca --output=jsonpath='{.data}') == '{"tls.key":"a2V5"}' ]] || fail "the upgrade emptied the Secret"
-[[ $(control get configmap sluice-control-ca --output=jsonpath='{.data}') == '{"ca.crt":"authority"}' ]] || fail "the upgrade emptied the ConfigMap"
-[[ $(control get lease sluice-control --output=jsonpath='{.spec.holderIdentity}') == a ]] || fail "the upgrade took the lease away"
+[[ $(kubectl get validatingwebhookconfiguration "$webhook" --output=jsonpath='{.webhooks[*].failurePolicy}') == "Ignore Ignore Ignore" ]] ||
+    fail "the upgrade left the webhook's policy"
+[[ $(bundles) == "$bundles" ]] || fail "the upgrade took the webhook's authority away"
+[[ $(in_namespace get secret sluice-control-ca --output=jsonpath='{.data}') == "$secret" ]] || fail "the upgrade emptied the Secret"
+[[ $(authority) == "$(<"$work/ca.crt")" ]] || fail "the upgrade emptied the ConfigMap"
+leads || fail "the upgrade took the lease away"
 say "e2e-chart: upgraded, what control wrote is still there"
 for example in config/examples/kthena/*.yaml; do
     kubectl apply --namespace team-a -f "$example" >/dev/null || fail "$example is refused"
 done
 say "e2e-chart: $(kubectl get modelroutes,modelservers,externalmodelproviders --namespace team-a --output=name | wc -l) resources of config/examples/kthena accepted"
 kubectl delete --namespace team-a -f config/examples/kthena >/dev/null
+
+# --- the end of the control loop ---
+kill -TERM "$control_process"
+wait "$control_process" || fail "the control loop ended with status $? after SIGTERM: $(tail -n 3 "$work/control.log")"
+! leads || fail "the control loop ended and keeps the lease"
+audit "$work/audit.json"
 
 # --- uninstall ---
 helm uninstall sluice --namespace "$namespace" >/dev/null
