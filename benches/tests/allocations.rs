@@ -15,6 +15,7 @@ use sluice_config::scheduling::SchedulingParams;
 use sluice_config::{Catalog, FilterSet, LoadedDocuments};
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::{model_route, model_server};
+use sluice_proxy::auth::Authenticator;
 use sluice_proxy::cache::budget::IndexBudget;
 use sluice_proxy::drain::Drain;
 use sluice_proxy::filters::Chain;
@@ -86,11 +87,13 @@ fn gateway(engine: &EngineServer) -> Gateway {
     let update =
         Catalog::new(FilterSet::unknown()).update(LoadedDocuments::from_text("r", &routes), 0);
     serving.install(update.snapshot);
+    let auth = Authenticator::new(None, Arc::clone(&metrics));
     Gateway::new(
         Bootstrap::default(),
         serving,
         metrics,
         log,
+        auth,
         Arc::new(Drain::default()),
     )
 }

@@ -4,6 +4,7 @@
 
 mod load;
 mod push;
+mod settings;
 mod validate;
 
 use std::net::SocketAddr;
@@ -14,6 +15,10 @@ pub use push::{ControlAddress, PushConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_crds::networking::SchedulingConfig;
+
+pub use self::load::Loaded;
+pub use self::settings::{Setting, SettingOutcome};
+pub use crate::auth::{AuthConfig, ClaimsConfig, JwtConfig};
 
 /// The whole bootstrap file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,8 +40,9 @@ pub struct Bootstrap {
     pub retry: RetryConfig,
     /// Connections to engines.
     pub upstream: UpstreamConfig,
-    /// How endpoints are chosen where a ModelServer does not say.
-    pub scheduling: SchedulingConfig,
+    /// How endpoints are chosen where a ModelServer does not say. Goes before `source.routerConfiguration`; default:
+    /// as that says, else `mtl`.
+    pub scheduling: Option<SchedulingConfig>,
     /// What engines are asked besides requests.
     pub engines: EnginesConfig,
     /// Prompts to tokens.
@@ -47,6 +53,8 @@ pub struct Bootstrap {
     pub access_log: AccessLogConfig,
     /// Where routes come from.
     pub source: SourceConfig,
+    /// Who may ask. Goes before the `auth` of `source.routerConfiguration`; default: as that says, else everybody.
+    pub auth: AuthConfig,
     /// What happens on SIGTERM.
     pub drain: DrainConfig,
     /// Filters, in order.
@@ -64,12 +72,13 @@ impl Default for Bootstrap {
             timeouts: Timeouts::default(),
             retry: RetryConfig::default(),
             upstream: UpstreamConfig::default(),
-            scheduling: SchedulingConfig::default(),
+            scheduling: None,
             engines: EnginesConfig::default(),
             tokenizers: TokenizersConfig::default(),
             cache: CacheConfig::default(),
             access_log: AccessLogConfig::default(),
             source: SourceConfig::default(),
+            auth: AuthConfig::default(),
             drain: DrainConfig::default(),
             filters: Vec::new(),
         }
@@ -130,12 +139,15 @@ impl Default for AdminConfig {
 pub struct MetricsConfig {
     /// `ip:port`.
     pub address: SocketAddr,
+    /// Kthena's metric families beside ours, under Kthena's names and labels.
+    pub kthena: bool,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([0, 0, 0, 0], 9090)),
+            kthena: false,
         }
     }
 }
@@ -372,6 +384,8 @@ pub enum AccessLogFormat {
 pub struct SourceConfig {
     /// A YAML file, or a folder of them.
     pub routes: Option<PathBuf>,
+    /// Kthena's router configuration, bare or in its ConfigMap: defaults for scheduling, and who may ask. Watched.
+    pub router_configuration: Option<PathBuf>,
     /// Quiet time after a change before it is read.
     #[schemars(with = "String")]
     pub debounce: Duration,
@@ -383,6 +397,7 @@ impl Default for SourceConfig {
     fn default() -> Self {
         Self {
             routes: None,
+            router_configuration: None,
             debounce: std::time::Duration::from_millis(100).into(),
             push: None,
         }

@@ -123,6 +123,39 @@ pub(crate) struct Document {
     pub(crate) place: DocumentPlace,
 }
 
+/// Documents as written, in order of precedence. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Documents(Arc<Vec<(Identity, Arc<Resource>)>>);
+
+impl Documents {
+    /// These, or the ones there are if they are the same.
+    pub(crate) fn next<'a>(
+        &self,
+        documents: impl Iterator<Item = (&'a Identity, &'a Arc<Resource>)> + Clone,
+    ) -> Self {
+        let mut known = self.0.iter();
+        let same = |(_, resource): (_, &Arc<Resource>)| {
+            (known.next()).is_some_and(|(_, known)| Arc::ptr_eq(known, resource))
+        };
+        if documents.clone().all(same) && known.next().is_none() {
+            return self.clone();
+        }
+        let owned = documents.map(|(identity, resource)| (identity.clone(), Arc::clone(resource)));
+        Self(Arc::new(owned.collect()))
+    }
+
+    /// Are these the very same?
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Each with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Identity, &Resource)> {
+        let documents = self.0.iter();
+        documents.map(|(identity, resource)| (identity, &**resource))
+    }
+}
+
 /// Where a document stands.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DocumentPlace {

@@ -4,6 +4,7 @@
 //! For: everything between a YAML file or a push stream and the value that a request reads.
 //! Not for: sockets, live endpoint state, or any Pingora type.
 
+pub mod auth;
 pub mod bootstrap;
 mod catalog;
 mod check;
@@ -17,6 +18,7 @@ mod load;
 mod path;
 pub mod problem;
 pub mod push;
+pub mod router_configuration;
 pub mod scheduling;
 mod shape;
 pub mod snapshot;
@@ -28,10 +30,11 @@ pub use bootstrap::Bootstrap;
 pub use catalog::{Applied, Catalog, Update};
 pub use check::check;
 pub use compile::compile;
-pub use document::{DEFAULT_NAMESPACE, Identity, Kind, Resource};
+pub use document::{DEFAULT_NAMESPACE, Documents, Identity, Kind, Resource};
 pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
 pub use judge::{Judgement, judge};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity};
+pub use router_configuration::RouterConfiguration;
 pub use snapshot::Snapshot;

@@ -62,13 +62,16 @@ impl Live {
         (pushed, touched): (&PoolEndpoints, &BTreeSet<String>),
         regexes: &mut Regexes,
     ) -> Option<Snapshot> {
+        let written = routes.iter().chain(servers);
+        let documents = (last.documents).next(written.map(|one| (one.identity, one.resource)));
         let servers = self.rebuild_servers(servers, pushed, touched);
         let routes = self.rebuild_routes(routes, regexes);
         let same_routes = same(&routes, &last.routes);
-        if same_routes && same(&servers, &last.servers) {
+        if same_routes && same(&servers, &last.servers) && documents.is(&last.documents) {
             return None;
         }
         let mut next = following(last);
+        next.documents = documents;
         next.servers = servers;
         if !same_routes {
             index(&mut next, routes);

@@ -5,7 +5,7 @@
 //!
 //! - **Opening.** The first request names the gateway: `node.id` (its pod), in `node.metadata` the `version` of its program
 //!   and, if it wants less than it is allowed, a list `namespaces`. The gateway subscribes to all that it wants, and last to
-//!   [`ResourceType::Batch`]: the first batch follows that, so that it is whole. (Without, it follows a short silence.)
+//!   [`ResourceType::Batch`]: nothing is sent before that, so that the first batch is whole.
 //! - **Versions** are hashes of what a resource holds ([`version`]), so that every control loop that sees the same
 //!   cluster gives the same ones, and a gateway that reconnects to another is sent the difference only.
 //! - **Batches.** One change of the cluster may touch several types. The server sends the types in the order of

@@ -11,13 +11,15 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::text::Format;
 use crate::path::Place;
-use crate::problem::{Finding, did_you_mean};
+use crate::problem::{Finding, Severity, did_you_mean};
 
 /// A schema with its definitions, and which texts have a form of their own.
 pub(crate) struct Shape {
     schema: Value,
     /// By field name: schemas say no more than "string".
     format: fn(&str) -> Option<Format>,
+    /// How bad an unknown field is.
+    unknown: Severity,
 }
 
 /// What is known of the field being looked at.
@@ -33,6 +35,15 @@ impl Shape {
         Self {
             schema: schemars::schema_for!(T).to_value(),
             format,
+            unknown: Severity::Error,
+        }
+    }
+
+    /// Unknown fields are warned about and taken out: for what others wrote for another reader.
+    pub(crate) fn lenient(self) -> Self {
+        Self {
+            unknown: Severity::Warning,
+            ..self
         }
     }
 
@@ -143,13 +154,28 @@ impl Shape {
                         .into_iter()
                         .flat_map(Map::keys)
                         .map(String::as_str);
-                    let message = format!("unknown field `{key}`");
-                    findings.push(Finding::error(at, message, did_you_mean(key, names)));
+                    findings.push(self.unknown(key, at, names));
                     false
                 }
             }
         });
         self.check_required(schema, map, place, findings);
+    }
+
+    fn unknown<'a>(
+        &self,
+        key: &str,
+        at: Place<'_>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Finding {
+        let remedy = did_you_mean(key, names);
+        match self.unknown {
+            Severity::Error => Finding::error(at, format!("unknown field `{key}`"), remedy),
+            Severity::Warning => {
+                let message = format!("unknown field `{key}`: it has no effect");
+                Finding::warning(at, message, remedy)
+            }
+        }
     }
 
     fn check_required(

@@ -17,6 +17,7 @@ use sluice_crds::networking::{FilterOverride, InferenceEngine};
 
 pub use self::endpoint::{Endpoint, Role, authority};
 pub use self::pushed::{Peer, Secret};
+use crate::document::Documents;
 use crate::scheduling::SchedulingParams;
 
 /// Everything routing needs, compiled.
@@ -36,6 +37,30 @@ pub struct Snapshot {
     pub secrets: Arc<BTreeMap<String, Secret>>,
     /// Other gateways of the same control loop, by `namespace/pod`.
     pub peers: Arc<BTreeMap<String, Peer>>,
+    /// What routes and pools were compiled from, for those who want to see it.
+    pub documents: Documents,
+}
+
+impl Snapshot {
+    /// Does any route serve this model or adapter?
+    pub fn knows(&self, model: &str) -> bool {
+        self.by_model.contains_key(model) || self.by_lora.contains_key(model)
+    }
+
+    /// For each of `servers` the model of the first route that targets it: its base model, else its first adapter.
+    pub fn models_of_servers(&self) -> Vec<Option<&str>> {
+        let mut models = vec![None; self.servers.len()];
+        for route in self.routes.iter().rev() {
+            let base = Some(route.model_name.as_str()).filter(|name| !name.is_empty());
+            let model = base.or_else(|| route.lora_adapters.first().map(String::as_str));
+            for target in route.rules.iter().flat_map(|rule| &rule.targets) {
+                if let Target::Server(server) = target.target {
+                    models[server] = model;
+                }
+            }
+        }
+        models
+    }
 }
 
 /// One ModelRoute.

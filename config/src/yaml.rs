@@ -22,6 +22,16 @@ pub(crate) struct YamlDocument {
     pub(crate) duplicates: Vec<FieldPath>,
 }
 
+impl YamlDocument {
+    /// A mapping with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self {
+            value: Value::Object(serde_json::Map::new()),
+            duplicates: Vec::new(),
+        }
+    }
+}
+
 /// Text that could not be read as YAML.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sluice_config::scheduling::SchedulingConfig;
 use sluice_config::{AnyFilter, Bootstrap, Catalog, FilterSet, LoadedDocuments, Update, check};
 
 fn folder(name: &str) -> PathBuf {
@@ -26,7 +27,7 @@ fn load(path: &Path) -> Update {
 #[test]
 fn every_example_is_right_and_says_how_to_run_it() {
     let files = files("examples");
-    assert_eq!(files.len(), 10, "{files:?}");
+    assert_eq!(files.len(), 11, "{files:?}");
     for path in files {
         let problems = check(std::slice::from_ref(&path), Arc::new(AnyFilter));
         assert!(problems.is_empty(), "{problems:#?}");
@@ -45,7 +46,21 @@ fn the_full_bootstrap_example_shows_the_defaults() {
     assert_eq!(shown.filters.len(), 2);
     shown.filters.clear();
     assert!(shown.source.routes.take().is_some());
+    assert_eq!(shown.scheduling.take(), Some(SchedulingConfig::default()));
     assert_eq!(shown, Bootstrap::default());
+}
+
+#[test]
+fn the_example_of_push_shows_every_field() {
+    let path = folder("examples/sluice-push.yaml");
+    let (shown, _) = Bootstrap::load(&path, &AnyFilter).unwrap();
+    let push = shown.source.push.unwrap();
+    assert!(push.ca_file.is_some() && push.token_file.is_some() && push.state_file.is_some());
+    let text = fs::read_to_string(path).unwrap();
+    let fields = serde_json::to_value(&push).unwrap();
+    for field in fields.as_object().unwrap().keys() {
+        assert!(text.contains(&format!("{field}:")), "{field}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 pub mod acks;
 mod batch;
 mod connection;
+mod inbound;
 pub mod listener;
 mod metrics;
 mod subscription;
@@ -21,11 +22,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::EncodeBody;
 use tonic::codegen::{BoxFuture, Service, StdError};
-use tonic::{Status, Streaming};
 use tracing::info;
 
 use crate::authenticate::{AuthenticateError, Authenticator};
@@ -34,8 +39,9 @@ use crate::state::PushState;
 
 use acks::Acks;
 use connection::{End, Guest, Outbound};
+use inbound::Inbound;
 use metrics::EndReason;
-use wire::{PushCodec, Request};
+use wire::PushEncoder;
 
 pub use metrics::PushMetrics;
 
@@ -46,6 +52,9 @@ const DELTA: &str =
 /// Its sibling, which repeats the whole state at every change.
 const STATE_OF_THE_WORLD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
+/// What the answers are.
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Bounds of what gateways may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +67,8 @@ pub struct PushLimits {
     pub first_sync_turn: Duration,
     /// How long a batch may go without an answer, or without the transport taking more of it.
     pub answer_timeout: Duration,
-    /// How long a new stream may go without a request.
+    /// How long a new stream may go without the next of its first requests; the last of these is for the end of batches.
     pub opening_timeout: Duration,
-    /// Silence after a request that is taken for the end of the subscriptions, for gateways that do not name it.
-    pub quiet: Duration,
     /// Age at which a stream is ended, give or take a tenth: credentials are looked at when it comes back.
     pub max_age: Duration,
     /// Largest request; the first of a type names every resource that a gateway has.
@@ -118,10 +125,6 @@ struct Link {
 #[derive(Debug)]
 struct StreamGuard(Arc<Link>);
 
-/// The delta method, as tonic calls it.
-#[derive(Debug)]
-struct Delta(Push);
-
 impl Default for PushLimits {
     fn default() -> Self {
         Self {
@@ -129,8 +132,7 @@ impl Default for PushLimits {
             max_first_syncs: 32,
             first_sync_turn: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
-            opening_timeout: Duration::from_secs(10),
-            quiet: Duration::from_millis(100),
+            opening_timeout: Duration::from_secs(30),
             max_age: Duration::from_secs(3600),
             max_request_bytes: 16 * 1024 * 1024,
             max_names: 10_000,
@@ -177,26 +179,28 @@ impl Push {
         &self.shared.metrics
     }
 
-    async fn accept(
-        &self,
-        request: tonic::Request<Streaming<Request>>,
-    ) -> Result<tonic::Response<Outbound>, Status> {
+    /// Answers a call of the delta method with a stream.
+    async fn accept<B>(&self, request: http::Request<B>) -> Result<Outbound, Status>
+    where
+        B: tonic::codegen::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("served by another listener than ours"))?;
         // Before the first await, so that a connection is not idle while somebody is being identified.
         let _stream = peer.stream();
-        let token = request.metadata().get("authorization");
-        let token = token.map(|value| value.as_encoded_bytes().to_vec());
-        let guest = self.admit(peer.clone(), token.as_deref()).await;
+        let token = request.headers().get(AUTHORIZATION).cloned();
+        let token = token.as_ref().map(HeaderValue::as_bytes);
+        let guest = self.admit(peer.clone(), token).await;
         let guest = guest.map_err(|end| {
             info!(address = %peer.address, reason = ?end.reason, words = end.status.message(),
                 "proxy not accepted");
             self.shared.metrics.ended(end.reason);
             end.status
         })?;
-        let shared = Arc::clone(&self.shared);
-        let outbound = connection::spawn(shared, guest, request.into_inner());
-        Ok(tonic::Response::new(outbound))
+        let body = Body::new(request.into_body());
+        let inbound = Inbound::new(body, self.shared.limits.max_request_bytes);
+        Ok(connection::spawn(Arc::clone(&self.shared), guest, inbound))
     }
 
     async fn admit(&self, peer: Peer, authorization: Option<&[u8]>) -> Result<Guest, End> {
@@ -274,20 +278,9 @@ impl Drop for StreamGuard {
     }
 }
 
-impl tonic::server::StreamingService<Request> for Delta {
-    type Response = Arc<wire::Response>;
-    type ResponseStream = Outbound;
-    type Future = BoxFuture<tonic::Response<Outbound>, Status>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<Request>>) -> Self::Future {
-        let push = self.0.clone();
-        Box::pin(async move { push.accept(request).await })
-    }
-}
-
 impl<B> Service<http::Request<B>> for Push
 where
-    B: tonic::codegen::Body + Send + 'static,
+    B: tonic::codegen::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -320,14 +313,19 @@ where
 impl Push {
     async fn stream<B>(self, request: http::Request<B>) -> http::Response<Body>
     where
-        B: tonic::codegen::Body + Send + 'static,
+        B: tonic::codegen::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let codec = PushCodec {
+        let outbound = match self.accept(request).await {
+            Ok(outbound) => outbound,
+            Err(status) => return status.into_http(),
+        };
+        let encoder = PushEncoder {
             bytes: self.shared.metrics.bytes.clone(),
         };
-        let max_request_bytes = self.shared.limits.max_request_bytes;
-        let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(max_request_bytes);
-        grpc.streaming(Delta(self), request).await
+        let body = EncodeBody::new_server(encoder, outbound, None, Default::default(), None);
+        let mut response = http::Response::new(Body::new(body));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
     }
 }

@@ -15,6 +15,14 @@ if [[ ${1:-} == --inside ]]; then
     ip address add 10.244.0.1/32 dev lo
     ip route add local 10.244.0.0/16 dev lo
     ip route add local 10.0.0.0/16 dev lo
+    # Pods with a network of their own are on this bridge; the files that stand for networks go with this run.
+    ip link add sluice0 type bridge
+    ip address add 10.245.0.1/16 dev sluice0
+    ip link set sluice0 up
+    mkdir -p /run/netns
+    mount -t tmpfs sluice /run/netns
+    # Names of what tests start beside the cluster.
+    mount --bind "$SLUICE_CLUSTER_FOLDER/hosts" /etc/hosts
     # Not exec: this shell is the first process here, and collects whoever is left behind.
     status=0
     "$@" || status=$?
@@ -37,6 +45,7 @@ tests=$(cargo test --locked --package sluice-e2e --test cluster --no-run --messa
 folder=${CARGO_TARGET_DIR:-$repository/target}/e2e-cluster
 rm -rf "$folder"
 mkdir -p "$folder"
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$folder/hosts"
 export SLUICE_KUBE="$cache/cluster/kube" SLUICE_CLUSTER_FOLDER="$folder"
 # Tests spend their time waiting, so more of them than processors run at once.
 unshare -n -m -p --fork --kill-child --mount-proc "$0" --inside \

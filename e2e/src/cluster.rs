@@ -1,7 +1,8 @@
 //! A real Kubernetes control plane with nodes that run pods as local processes, for tests.
 //!
 //! The test run must be inside a network of its own (`make e2e-cluster` makes one): pods have addresses of
-//! 10.244.0.0/16 and Services of 10.0.0.0/16, all of this machine. Nothing here is mocked but the container runtime.
+//! 10.244.0.0/16 or, in a network of their own, 10.245.0.0/16, and Services of 10.0.0.0/16. Nothing here is mocked but
+//! the container runtime.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -15,6 +16,7 @@
 
 pub mod client;
 mod control_plane;
+pub mod faults;
 pub mod keys;
 pub mod kubelet;
 pub mod manifests;
@@ -116,6 +118,7 @@ impl Cluster {
         plane.start_controllers().await?;
         let hosts = Arc::new(Hosts::new(folder.join("hosts")));
         let api_server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, plane.port());
+        let api_service = plane.service();
         let proxy = plane.authority().client("system:kube-proxy", None)?;
         let proxy = Credential::Certificate(proxy);
         let proxy = plane.access().client(&proxy).await?;
@@ -136,6 +139,7 @@ impl Cluster {
                     folder,
                     images,
                     api_server,
+                    api_service,
                     hosts,
                 };
                 Kubelet::start(node, options).await

@@ -3,9 +3,12 @@
 //! No fixed sleeps: [`wait_until`] polls a condition and fails with what it waited for.
 
 pub mod client;
+pub mod control;
 mod gateway;
+pub mod issuer;
 pub mod llama;
 mod ports;
+pub mod pushed;
 mod raw;
 mod routes;
 mod script;

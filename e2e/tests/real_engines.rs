@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use serde_json::{Value, json};
-use sluice_config::scheduling::SchedulingConfig;
 use sluice_e2e::harness::llama::{LlamaEngine, python};
 use sluice_e2e::harness::{Gateway, model_route, model_server};
 
@@ -19,7 +18,7 @@ async fn two_engines() -> (Vec<LlamaEngine>, Gateway) {
     let routes =
         model_server("llama", &addresses, "") + &model_route(MODEL, MODEL, &[("llama", 100)]);
     let gateway = Gateway::builder(routes)
-        .with(|bootstrap| bootstrap.scheduling = SchedulingConfig::default())
+        .with(|bootstrap| bootstrap.scheduling = None)
         .start()
         .await;
     (engines, gateway)

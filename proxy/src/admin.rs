@@ -1,8 +1,9 @@
 //! Health, metrics and debug endpoints, on listeners of their own: `/healthz`, `/readyz`, `/metrics`, and on the
-//! admin address also `/debug/config`, `/debug/endpoints` and `POST /debug/explain`.
+//! admin address also `/debug/config`, `/debug/endpoints`, `POST /debug/explain` and Kthena's `/debug/config_dump/...`.
 //!
 //! Never prompts or keys. Not for clients' requests.
 
+mod config_dump;
 mod debug;
 
 use std::sync::Arc;
@@ -16,22 +17,29 @@ use serde_json::Value;
 
 use crate::gateway::Gateway;
 use crate::http::RequestHead;
+use crate::router_configuration::Defaults;
 use crate::source::Source;
-use crate::telemetry::metrics;
 
 /// The application behind the admin and metrics listeners.
 pub struct Admin {
     gateway: Arc<Gateway>,
     source: Arc<Source>,
+    defaults: Arc<Defaults>,
     debug: bool,
 }
 
 impl Admin {
     /// With or without the debug endpoints.
-    pub fn new(gateway: Arc<Gateway>, source: Arc<Source>, debug: bool) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        source: Arc<Source>,
+        defaults: Arc<Defaults>,
+        debug: bool,
+    ) -> Self {
         Self {
             gateway,
             source,
+            defaults,
             debug,
         }
     }
@@ -45,19 +53,29 @@ impl Admin {
             "/readyz" if read => self.ready(),
             "/metrics" if read => self.metrics(),
             "/debug/config" if read && self.debug => {
-                json(&debug::config(&self.gateway, &self.source))
+                json(&debug::config(&self.gateway, &self.source, &self.defaults))
             }
             "/debug/endpoints" if read && self.debug => json(&debug::endpoints(&self.gateway)),
             "/debug/explain" if request.method == Method::POST && self.debug => {
                 self.explain(session).await
             }
+            path if read && self.debug => match path.strip_prefix("/debug/config_dump/") {
+                Some(asked) => {
+                    let (status, value) = config_dump::answer(&self.gateway.serving.load(), asked);
+                    json_with(status, &value)
+                }
+                None => text(StatusCode::NOT_FOUND, "not found\n"),
+            },
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
     }
 
     fn ready(&self) -> Response<Vec<u8>> {
         let drain = &self.gateway.drain;
-        if drain.is_ready() {
+        if drain.is_ready() && !self.gateway.auth.is_ready() {
+            let told = "no keys to check tokens with yet\n";
+            text(StatusCode::SERVICE_UNAVAILABLE, told)
+        } else if drain.is_ready() {
             text(StatusCode::OK, "ready\n")
         } else if drain.is_draining() {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
@@ -69,8 +87,8 @@ impl Admin {
     fn metrics(&self) -> Response<Vec<u8>> {
         let used = i64::try_from(self.gateway.bodies.used()).unwrap_or(i64::MAX);
         self.gateway.metrics.body_budget_bytes.set(used);
-        let body = self.gateway.metrics.encode();
-        respond(StatusCode::OK, metrics::CONTENT_TYPE, body.into_bytes())
+        let (kind, page) = self.gateway.metrics.page();
+        respond(StatusCode::OK, kind, page.into_bytes())
     }
 
     /// The request to explain: this one's headers and body, at the path given by `?path=`.
@@ -129,9 +147,13 @@ fn text(status: StatusCode, body: &'static str) -> Response<Vec<u8>> {
 }
 
 fn json(value: &Value) -> Response<Vec<u8>> {
+    json_with(StatusCode::OK, value)
+}
+
+fn json_with(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
     let mut body = serde_json::to_vec_pretty(value).expect("a JSON value can be written");
     body.push(b'\n');
-    respond(StatusCode::OK, "application/json", body)
+    respond(status, "application/json", body)
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 use thiserror::Error;
 
+use crate::auth::TokenError;
 use crate::openai::multipart::MultipartError;
 use crate::openai::scan::ScanError;
 
@@ -19,6 +20,14 @@ pub enum RequestError {
     /// The request head is larger than the limits.
     #[error("request header too large: {0}")]
     HeadTooLarge(String),
+    /// Its token is missing or not accepted.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Tokens are asked for, and there is nothing to check them with.
+    #[error(
+        "tokens cannot be checked: the keys of their issuer have not come yet; try again shortly"
+    )]
+    AuthUnavailable,
     /// The body broke off, or its framing is wrong.
     #[error("request body could not be read: {0}")]
     MalformedBody(String),
@@ -157,6 +166,8 @@ impl RequestError {
                 "unsupported_content_type",
                 "unsupported_content_type",
             ),
+            Self::Token(_) => (401, INVALID, "invalid_token", "unauthenticated"),
+            Self::AuthUnavailable => (503, SERVER, "auth_unavailable", "auth_unavailable"),
             Self::Model(_) => (400, INVALID, "invalid_model", "invalid_model"),
             Self::RouteNotFound { .. } => (404, INVALID, "model_not_found", "route_not_found"),
             Self::UnknownPath { .. } => (404, INVALID, "unknown_path", "unknown_path"),
@@ -221,7 +232,10 @@ impl RequestError {
     pub fn retry_after(&self) -> Option<u32> {
         let again = matches!(
             self,
-            Self::BodyBudget | Self::NoEndpoint { .. } | Self::ServerMissing { .. }
+            Self::BodyBudget
+                | Self::NoEndpoint { .. }
+                | Self::ServerMissing { .. }
+                | Self::AuthUnavailable
         );
         again.then_some(1)
     }

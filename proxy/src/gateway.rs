@@ -22,6 +22,7 @@ use serde_json::Value;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::TokenizersConfig;
 
+use crate::auth::Authenticator;
 use crate::drain::Drain;
 use crate::endpoints::output::OutputLengths;
 use crate::error::RequestError;
@@ -56,6 +57,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// One line per request.
     pub access_log: AccessLog,
+    /// Who may ask.
+    pub auth: Arc<Authenticator>,
     /// Readiness and shutdown.
     pub drain: Arc<Drain>,
     /// Random numbers.
@@ -92,6 +95,7 @@ impl Gateway {
         serving: ServingStore,
         metrics: Arc<Metrics>,
         access_log: AccessLog,
+        auth: Arc<Authenticator>,
         drain: Arc<Drain>,
     ) -> Self {
         let retry = &config.retry;
@@ -118,6 +122,7 @@ impl Gateway {
             serving,
             metrics,
             access_log,
+            auth,
             drain,
         }
     }
@@ -174,6 +179,10 @@ impl Gateway {
         client: &mut D,
         request: &mut Request,
     ) -> Result<(), Halt> {
+        // Before everything: neither a filter nor a route sees a request that may not be here.
+        if self.auth.is_on() {
+            request.record.user = Box::pin(self.auth.admit(&mut request.head)).await?;
+        }
         if !request.serving.chain.is_empty() {
             Box::pin(request.enter_filters()).await?;
         }

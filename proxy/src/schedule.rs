@@ -183,6 +183,24 @@ pub struct Term {
     pub value: f64,
 }
 
+/// What a plug-in of a policy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginKind {
+    /// Removes candidates.
+    Filter,
+    /// Scores them.
+    Score,
+}
+
+/// A part of a policy that runs by itself, such as one of Kthena's plug-ins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plugin {
+    /// What it does.
+    pub kind: PluginKind,
+    /// Its name in configuration and metrics.
+    pub name: &'static str,
+}
+
 /// A scheduling policy.
 pub trait Policy: Send + Sync {
     /// Name in configuration, metrics and `/debug/explain`.
@@ -195,6 +213,21 @@ pub trait Policy: Send + Sync {
         candidates: &[CandidateView<'_>],
         random: &mut dyn RngCore,
     ) -> Vec<Ranked>;
+
+    /// As [`Self::rank`], and tells of each plug-in that has run, in turn, so that whoever has a clock may time them. A
+    /// policy without any is one itself.
+    fn rank_told(
+        &self,
+        request: &RequestView<'_>,
+        candidates: &[CandidateView<'_>],
+        random: &mut dyn RngCore,
+        ran: &mut dyn FnMut(Plugin),
+    ) -> Vec<Ranked> {
+        let ranking = self.rank(request, candidates, random);
+        let (kind, name) = (PluginKind::Score, self.name());
+        ran(Plugin { kind, name });
+        ranking
+    }
 
     /// What the cost of `candidates[index]` is made of: the sum is the cost. Nothing for a policy whose cost is
     /// one number. The others matter: costs may hang on means and extremes over all that may be chosen.

@@ -18,13 +18,14 @@ use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::{FailPolicy, Listener};
-use sluice_config::scheduling::SchedulingParams;
 
 use crate::admin::Admin;
+use crate::auth::{Authenticator, Refresher};
 use crate::cache::budget::IndexBudget;
 use crate::drain::Drain;
 use crate::filters::{Chain, FailureObserver, FilterError, Registry};
 use crate::gateway::Gateway;
+use crate::router_configuration::{Defaults, Written};
 use crate::serving::{self, ServingStore, Warm};
 use crate::source::Source;
 use crate::telemetry::{AccessLog, BuildInfo, Metrics};
@@ -38,6 +39,7 @@ pub struct Assembly {
     pub gateway: Arc<Gateway>,
     /// Where its routes come from.
     pub source: Arc<Source>,
+    defaults: Arc<Defaults>,
     server: Server,
 }
 
@@ -51,14 +53,25 @@ impl Assembly {
         check_address("admin", config.admin.address)?;
         check_address("metrics", config.metrics.address)?;
         if let Some(file) = &config.upstream.ca_file {
-            tls::check_authorities(file)?;
+            tls::check_authorities("upstream.caFile", file)?;
         }
-        let gateway = Arc::new(gateway(config)?);
+        if let Some(file) = config
+            .auth
+            .jwt
+            .as_ref()
+            .and_then(|jwt| jwt.ca_file.as_ref())
+        {
+            tls::check_authorities("auth.jwt.caFile", file)?;
+        }
+        let written = Written::read(&config)?;
+        let gateway = Arc::new(gateway(config, &written)?);
+        let defaults = Defaults::start(written, Arc::clone(&gateway))?;
         let source = Source::start(Arc::clone(&gateway))?;
-        let server = server(&gateway, &source)?;
+        let server = server(&gateway, &source, &defaults)?;
         Ok(Self {
             gateway,
             source,
+            defaults,
             server,
         })
     }
@@ -70,6 +83,7 @@ impl Assembly {
             shutdown_signal: Box::new(watch),
         });
         self.source.stop();
+        self.defaults.stop();
         serving::save(&self.gateway.serving.load(), &self.gateway.config.cache);
         // The process is about to exit, whoever still holds the gateway: the last lines are written now.
         self.gateway.access_log.stop(LOG_PATIENCE);
@@ -89,12 +103,16 @@ fn check_address(what: &str, address: std::net::SocketAddr) -> anyhow::Result<()
         .with_context(|| format!("{what} address {address}: cannot listen"))
 }
 
-fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
+fn gateway(config: Bootstrap, written: &Written) -> anyhow::Result<Gateway> {
     let build = BuildInfo {
         version: env!("CARGO_PKG_VERSION"),
         revision: option_env!("SLUICE_REVISION").unwrap_or("unknown"),
     };
-    let metrics = Arc::new(Metrics::new(build, SystemTime::now()));
+    let metrics = Metrics::new(build, SystemTime::now());
+    let metrics = Arc::new(match config.metrics.kthena {
+        true => metrics.with_kthena(),
+        false => metrics,
+    });
     let observer = Arc::new(CountFailures(Arc::clone(&metrics)));
     let chain = Chain::compile_observed(
         &config.filters,
@@ -112,15 +130,17 @@ fn gateway(config: Bootstrap) -> anyhow::Result<Gateway> {
     let serving = ServingStore::new(
         chain,
         Arc::clone(&metrics),
-        SchedulingParams::of(&config.scheduling),
+        written.scheduling(),
         IndexBudget::new(config.limits.index_bytes),
     );
     serving.warm(Warm::load(&config.cache));
+    let auth = Authenticator::new(written.jwt(), Arc::clone(&metrics));
     Ok(Gateway::new(
         config,
         serving,
         metrics,
         log,
+        auth,
         Arc::new(Drain::default()),
     ))
 }
@@ -133,7 +153,11 @@ impl FailureObserver for CountFailures {
     }
 }
 
-fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server> {
+fn server(
+    gateway: &Arc<Gateway>,
+    source: &Arc<Source>,
+    defaults: &Arc<Defaults>,
+) -> anyhow::Result<Server> {
     let config = &gateway.config;
     let threads = config.threads();
     let conf = ServerConf {
@@ -165,7 +189,8 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
         ("admin", config.admin.address, true),
         ("metrics", config.metrics.address, false),
     ] {
-        let admin = Admin::new(Arc::clone(gateway), Arc::clone(source), debug);
+        let (gateway, defaults) = (Arc::clone(gateway), Arc::clone(defaults));
+        let admin = Admin::new(gateway, Arc::clone(source), defaults, debug);
         let mut service = Service::new(name.to_owned(), admin);
         service.threads = Some(1);
         service.add_tcp(&address.to_string());
@@ -173,6 +198,8 @@ fn server(gateway: &Arc<Gateway>, source: &Arc<Source>) -> anyhow::Result<Server
     }
     let upkeep = upkeep::Upkeep(Arc::clone(gateway));
     server.add_service(background_service("upkeep", upkeep));
+    let refresher = Refresher(Arc::clone(&gateway.auth));
+    server.add_service(background_service("auth", refresher));
     Ok(server)
 }
 

@@ -98,10 +98,10 @@ pub struct ServingStore {
     current: ArcSwap<Serving>,
     chain: Arc<Chain>,
     metrics: Arc<Metrics>,
-    /// For ModelServers that do not say how endpoints are chosen.
-    scheduling: SchedulingParams,
+    /// For ModelServers that do not say how endpoints are chosen. Changed under the lock of `carried` only.
+    scheduling: ArcSwap<SchedulingParams>,
     budget: Arc<IndexBudget>,
-    /// Only the source's thread locks it, once per change.
+    /// Only the sources' threads lock it, once per change.
     carried: Mutex<Carried>,
 }
 
@@ -124,7 +124,7 @@ impl ServingStore {
             current: ArcSwap::from_pointee(empty),
             chain,
             metrics,
-            scheduling,
+            scheduling: ArcSwap::from_pointee(scheduling),
             budget,
             carried: Mutex::default(),
         }
@@ -145,6 +145,29 @@ impl ServingStore {
     /// one before are left as they are.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(&mut carried, snapshot, false);
+    }
+
+    /// Changes how endpoints are chosen where a ModelServer does not say, for new requests.
+    pub fn set_scheduling(&self, scheduling: SchedulingParams) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        if **self.scheduling.load() == scheduling {
+            return;
+        }
+        self.scheduling.store(Arc::new(scheduling));
+        // Under the lock, so that no older snapshot comes back in place of a newer one.
+        let snapshot = Arc::clone(&self.load().snapshot);
+        self.put(&mut carried, snapshot, true);
+    }
+
+    /// How endpoints are chosen where a ModelServer does not say.
+    pub fn scheduling(&self) -> Arc<SchedulingParams> {
+        self.scheduling.load_full()
+    }
+
+    /// `rescheduled`: the default of scheduling is another.
+    fn put(&self, carried: &mut Carried, snapshot: Arc<Snapshot>, rescheduled: bool) {
+        let stale = |server: &ModelServer| rescheduled && server.scheduling.is_none();
         let before = self.load();
         let known: HashMap<&str, &Arc<Pool>> = before
             .pools
@@ -157,14 +180,16 @@ impl ServingStore {
             .map(|server| {
                 let name = format!("{}/{}", server.namespace, server.name);
                 match known.get(name.as_str()) {
-                    Some(pool) if Arc::ptr_eq(&pool.server, server) => Arc::clone(pool),
-                    known => Arc::new(self.pool(&mut carried, name.into(), server, known.copied())),
+                    Some(pool) if Arc::ptr_eq(&pool.server, server) && !stale(server) => {
+                        Arc::clone(pool)
+                    }
+                    known => Arc::new(self.pool(carried, name.into(), server, known.copied())),
                 }
             })
             .collect();
         let routes = match Arc::ptr_eq(&before.snapshot.routes, &snapshot.routes) {
             true => Arc::clone(&before.routes),
-            false => Arc::new(self.routes(&mut carried, &snapshot, &before)),
+            false => Arc::new(self.routes(carried, &snapshot, &before)),
         };
         let next = Arc::new(Serving {
             snapshot,
@@ -195,9 +220,17 @@ impl ServingStore {
         self.metrics.set_pools(shown.collect());
         let mut names = before.pools.iter().zip(&next.pools);
         let same_names = before.pools.len() == next.pools.len()
-            && names.all(|(before, next)| before.name == next.name);
+            && names.all(|(before, next)| {
+                before.name == next.name && before.server.model == next.server.model
+            });
         if !same_names || !Arc::ptr_eq(&before.routes, &next.routes) {
             self.forget_old_series(next);
+            if let Some(kthena) = self.metrics.kthena() {
+                let models = next.snapshot.models_of_servers();
+                let models = next.pools.iter().zip(models);
+                let models = models.filter_map(|(pool, model)| Some((&pool.name, model?)));
+                kthena.set_pool_models(models);
+            }
         }
     }
 
@@ -206,11 +239,13 @@ impl ServingStore {
         let routes: HashSet<&str> = serving.routes.iter().map(|route| &*route.name).collect();
         let servers: HashSet<&str> = serving.pools.iter().map(|pool| &*pool.name).collect();
         self.metrics.retain(|kind, name| match kind {
-            NameKind::Model => {
-                snapshot.by_model.contains_key(name) || snapshot.by_lora.contains_key(name)
-            }
+            NameKind::Model => snapshot.knows(name),
             NameKind::Route => routes.contains(name),
             NameKind::Server => servers.contains(name),
+            NameKind::UpstreamModel => {
+                snapshot.knows(name)
+                    || (snapshot.servers.iter()).any(|server| server.model.as_deref() == Some(name))
+            }
         });
     }
 
@@ -221,7 +256,8 @@ impl ServingStore {
         server: &Arc<ModelServer>,
         before: Option<&Arc<Pool>>,
     ) -> Pool {
-        let params = server.scheduling.as_ref().unwrap_or(&self.scheduling);
+        let default = self.scheduling.load();
+        let params = server.scheduling.as_ref().unwrap_or(&default);
         let cache = carried.cache(&name, &self.budget);
         let before = before.map(|pool| &**pool);
         Pool {

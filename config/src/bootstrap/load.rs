@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
+use super::settings::{self, Setting, SettingOutcome};
 use super::{Bootstrap, validate};
+use crate::auth::JwtParams;
 use crate::filters::{FilterCheck, FilterSet};
 use crate::load::read_text;
 use crate::path::{FieldPath, Place};
@@ -21,9 +23,20 @@ fn format(name: &str) -> Option<Format> {
         "address" => Some(Format::SocketAddress),
         "clientIdle" | "clientRead" | "clientWrite" | "connect" | "firstByte" | "streamIdle"
         | "total" | "interval" | "budgetWindow" | "idleTimeout" | "debounce" | "delay"
-        | "timeout" | "deadline" | "maxAge" => Some(Format::Duration),
+        | "timeout" | "deadline" | "maxAge" | "refreshInterval" => Some(Format::Duration),
         _ => None,
     }
+}
+
+/// A bootstrap file read over settings from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What is meant.
+    pub bootstrap: Bootstrap,
+    /// Warnings.
+    pub warnings: Vec<Problem>,
+    /// What became of each setting.
+    pub outcomes: Vec<SettingOutcome>,
 }
 
 impl Bootstrap {
@@ -33,10 +46,30 @@ impl Bootstrap {
     /// # Errors
     /// Every problem of the file (warnings too) when one of them is an error.
     pub fn load(path: &Path, filters: &dyn FilterCheck) -> Result<(Self, Vec<Problem>), Report> {
-        let text = read_text(path).map_err(|problem| Report {
-            problems: vec![*problem],
-        })?;
-        Self::parse(&path.display().to_string(), text, filters)
+        let loaded = Self::load_over(Some(path), &[], filters)?;
+        Ok((loaded.bootstrap, loaded.warnings))
+    }
+
+    /// As [`load`](Self::load), with `settings` in place of the defaults of what the file does not say; without a
+    /// file they are all there is.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load). A wrong setting is no error, only not applied.
+    pub fn load_over(
+        path: Option<&Path>,
+        settings: &[Setting],
+        filters: &dyn FilterCheck,
+    ) -> Result<Loaded, Report> {
+        let (name, text) = match path {
+            None => (String::new(), String::new()),
+            Some(path) => {
+                let text = read_text(path).map_err(|problem| Report {
+                    problems: vec![*problem],
+                })?;
+                (path.display().to_string(), text)
+            }
+        };
+        Self::parse_over(&name, text, settings, filters)
     }
 
     /// As [`load`](Self::load), from the text of the file called `name`. An empty text is all defaults.
@@ -48,15 +81,30 @@ impl Bootstrap {
         text: impl Into<String>,
         filters: &dyn FilterCheck,
     ) -> Result<(Self, Vec<Problem>), Report> {
+        let loaded = Self::parse_over(name, text, &[], filters)?;
+        Ok((loaded.bootstrap, loaded.warnings))
+    }
+
+    fn parse_over(
+        name: &str,
+        text: impl Into<String>,
+        settings: &[Setting],
+        filters: &dyn FilterCheck,
+    ) -> Result<Loaded, Report> {
         let source = Source::new(name.to_owned(), text.into());
-        let (bootstrap, findings) = read(&source, filters)?;
+        let mut outcomes = Vec::new();
+        let (bootstrap, findings) = read(&source, settings, &mut outcomes, filters)?;
         let mut problems: Vec<_> = findings
             .iter()
             .map(|finding| problem(&source, finding))
             .collect();
         problems.sort_by_key(|problem| problem.line);
         match bootstrap {
-            Some(bootstrap) if !problems.iter().any(Problem::is_error) => Ok((bootstrap, problems)),
+            Some(bootstrap) if !problems.iter().any(Problem::is_error) => Ok(Loaded {
+                bootstrap,
+                warnings: problems,
+                outcomes,
+            }),
             _ => Err(Report { problems }),
         }
     }
@@ -69,6 +117,27 @@ impl Bootstrap {
         self.threads.unwrap_or_else(available)
     }
 
+    /// Who may ask, if the file says so.
+    ///
+    /// # Errors
+    /// What is wrong with `auth.jwt`, where it did not come from a file that was checked.
+    pub fn jwt(&self) -> Result<Option<JwtParams>, Report> {
+        let Some(jwt) = &self.auth.jwt else {
+            return Ok(None);
+        };
+        let path = FieldPath::of("auth.jwt");
+        match crate::auth::check(jwt, Place::Path(&path)) {
+            (Some(params), _) => Ok(Some(params)),
+            (None, findings) => {
+                let source = Source::default();
+                let problems = findings.iter().map(|finding| problem(&source, finding));
+                Err(Report {
+                    problems: problems.collect(),
+                })
+            }
+        }
+    }
+
     /// The filters that routes may override, judged by `check`.
     pub fn filter_set(&self, check: Arc<dyn FilterCheck>) -> FilterSet {
         FilterSet::new(&self.filters, check)
@@ -77,6 +146,8 @@ impl Bootstrap {
 
 fn read(
     source: &Source,
+    settings: &[Setting],
+    outcomes: &mut Vec<SettingOutcome>,
     filters: &dyn FilterCheck,
 ) -> Result<(Option<Bootstrap>, Vec<Finding>), Report> {
     let whole = |line: usize, message: String, remedy: &str| Report {
@@ -98,9 +169,7 @@ fn read(
     let mut documents = documents
         .into_iter()
         .filter(|document| !document.value.is_null());
-    let Some(mut document) = documents.next() else {
-        return Ok((Some(Bootstrap::default()), Vec::new()));
-    };
+    let mut document = documents.next().unwrap_or_else(yaml::YamlDocument::empty);
     if documents.next().is_some() {
         let remedy = "keep one; routes and ModelServers go to a file of their own";
         return Err(whole(
@@ -119,6 +188,7 @@ fn read(
     }
     let top = FieldPath::default();
     SHAPE.check(&mut document.value, Place::Path(&top), &mut findings);
+    *outcomes = settings::apply(&mut document.value, settings, &SHAPE);
     let bootstrap = typed(document.value, &mut findings);
     if let Some(bootstrap) = &bootstrap {
         let meaning = validate::validate(bootstrap, filters);

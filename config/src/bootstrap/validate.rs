@@ -36,9 +36,16 @@ pub(super) fn validate(bootstrap: &Bootstrap, filters: &dyn FilterCheck) -> Vec<
         checker.findings.extend(push);
     }
     checker.filters(&bootstrap.filters, filters);
-    let scheduling = FieldPath::of("scheduling");
-    let (_, findings) = crate::scheduling::check(&bootstrap.scheduling, Place::Path(&scheduling));
-    checker.findings.extend(findings);
+    if let Some(scheduling) = &bootstrap.scheduling {
+        let path = FieldPath::of("scheduling");
+        let (_, findings) = crate::scheduling::check(scheduling, Place::Path(&path));
+        checker.findings.extend(findings);
+    }
+    if let Some(jwt) = &bootstrap.auth.jwt {
+        let path = FieldPath::of("auth.jwt");
+        let (_, findings) = crate::auth::check(jwt, Place::Path(&path));
+        checker.findings.extend(findings);
+    }
     checker.findings
 }
 
@@ -206,6 +213,10 @@ impl Checker {
         }
         let paths = [
             ("source.routes", &bootstrap.source.routes),
+            (
+                "source.routerConfiguration",
+                &bootstrap.source.router_configuration,
+            ),
             ("upstream.caFile", &bootstrap.upstream.ca_file),
             ("cache.file", &bootstrap.cache.file),
         ];

@@ -177,6 +177,7 @@ fn scores(
 ) -> Vec<(ScorePlugin, u32)> {
     let list = at.key("enabled");
     let mut enabled: Vec<(ScorePlugin, u32)> = Vec::new();
+    let before = findings.len();
     for (index, entry) in written.enabled.iter().enumerate() {
         let place = list.index(index);
         let Some(plugin) = named(&entry.name, &SCORES, place.key("name"), findings) else {
@@ -190,7 +191,8 @@ fn scores(
         }
         enabled.push((plugin, entry.weight));
     }
-    if enabled.iter().all(|(_, weight)| *weight == 0) {
+    // Of wrong entries it is said already what is wrong.
+    if findings.len() == before && enabled.iter().all(|(_, weight)| *weight == 0) {
         let message = "no plug-in scores: chance alone decides";
         let remedy = "enable some, such as `- {name: prefix-cache, weight: 1}`";
         findings.push(Finding::warning(list, message, remedy));

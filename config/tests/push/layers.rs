@@ -129,3 +129,19 @@ fn a_load_of_the_same_files_changes_nothing_of_either_layer() {
     assert!(!again.changed);
     assert!(std::sync::Arc::ptr_eq(&first.snapshot, &again.snapshot));
 }
+
+#[test]
+fn a_check_with_a_control_loop_lets_servers_come_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bootstrap, routes) = (folder.path().join("b.yaml"), folder.path().join("r.yaml"));
+    std::fs::write(&routes, file_route("r", "s")).unwrap();
+    let push = "source: {push: {addresses: ['https://c:1'], caFile: a, tokenFile: t}}\n";
+    std::fs::write(&bootstrap, push).unwrap();
+    let problems = |paths: &[std::path::PathBuf]| {
+        let problems = sluice_config::check(paths, std::sync::Arc::new(sluice_config::AnyFilter));
+        let errors = problems.iter().filter(|problem| problem.is_error()).count();
+        (problems.len(), errors)
+    };
+    assert_eq!(problems(std::slice::from_ref(&routes)), (1, 1));
+    assert_eq!(problems(&[bootstrap, routes]), (1, 0));
+}

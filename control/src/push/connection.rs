@@ -6,12 +6,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures::Stream;
+use sluice_config::push::ResourceType;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::{debug, info, warn};
 
 use super::acks::{Caller, ConnectedGuard};
+use super::inbound::Inbound;
 use super::metrics::EndReason;
 use super::subscription::{Answered, Received, Subscription};
 use super::wire::{Request, Response};
@@ -56,7 +58,7 @@ pub(super) struct Guest {
 #[derive(Debug)]
 struct Connection {
     shared: Arc<Shared>,
-    inbound: Streaming<Request>,
+    inbound: Inbound,
     outbound: mpsc::Sender<Arc<Response>>,
     /// Held until the first batch is answered, so that only so many gateways are told everything at a time.
     first_sync: Option<OwnedSemaphorePermit>,
@@ -67,7 +69,7 @@ struct Connection {
 }
 
 /// Serves a stream in a task of its own.
-pub(super) fn spawn(shared: Arc<Shared>, guest: Guest, inbound: Streaming<Request>) -> Outbound {
+pub(super) fn spawn(shared: Arc<Shared>, guest: Guest, inbound: Inbound) -> Outbound {
     let (outbound, responses) = mpsc::channel(QUEUE);
     let (last_word, end) = oneshot::channel();
     let now = Instant::now();
@@ -206,12 +208,8 @@ impl Connection {
             first = timeout(self.shared.limits.opening_timeout, self.inbound.message()) => first,
             _ = shutdown.wait_for(|&down| down) => return Err(End::shutdown()),
         };
-        let silent = |_| {
-            let status = Status::deadline_exceeded("no request came; subscribe to something first");
-            End::new(EndReason::Silent, status)
-        };
         first
-            .map_err(silent)?
+            .map_err(|_| unopened())?
             .map_err(broken)?
             .ok_or_else(End::closed)
     }
@@ -228,7 +226,7 @@ impl Connection {
         let mut shutdown = self.shared.shutdown.clone();
         let outbound = self.outbound.clone();
         let aged = Instant::now() + limits.max_age.mul_f64(rand::random_range(0.9..1.1));
-        self.deadline = Instant::now() + limits.quiet;
+        self.deadline = Instant::now() + limits.opening_timeout;
         loop {
             let newest = *generations.borrow_and_update();
             self.begin_batch(subscription, connected, newest)?;
@@ -251,10 +249,11 @@ impl Connection {
                     changed.map_err(|_| End::shutdown())?;
                 }
                 () = sleep_until(self.deadline), if timed => {
-                    if subscription.is_open() {
-                        return Err(unanswered(limits.answer_timeout));
-                    }
-                    subscription.open();
+                    return Err(if subscription.is_open() {
+                        unanswered(limits.answer_timeout)
+                    } else {
+                        unopened()
+                    });
                 }
                 () = sleep_until(self.first_sync_until), if self.first_sync.is_some() => {
                     self.first_sync = None;
@@ -321,7 +320,7 @@ impl Connection {
             connected.subscribed(subscription.interests());
         }
         if !subscription.is_open() {
-            self.deadline = Instant::now() + limits.quiet;
+            self.deadline = Instant::now() + limits.opening_timeout;
         }
         if let Some(accepted) = answer {
             self.deadline = Instant::now() + limits.answer_timeout;
@@ -384,6 +383,14 @@ fn caller(
 
 fn broken(status: Status) -> End {
     End::new(EndReason::Broken, status)
+}
+
+fn unopened() -> End {
+    let words = format!(
+        "the first subscriptions did not come to an end; subscribe to {} last",
+        ResourceType::Batch.url()
+    );
+    End::new(EndReason::Silent, Status::deadline_exceeded(words))
 }
 
 fn unanswered(time: Duration) -> End {

@@ -144,11 +144,7 @@ impl Subscription {
         Ok(received)
     }
 
-    /// Nothing more is waited for before the first batch.
-    pub(super) fn open(&mut self) {
-        self.open = true;
-    }
-
+    /// Have all first subscriptions come? Only the gateway knows, and says so: a pause between them may be a slow network.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }

@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prost::{Message, encode_length_delimiter, length_delimiter_len};
 use sluice_config::push::ResourceType;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{EncodeBuf, Encoder};
 
 use crate::state::Entry;
 
@@ -57,9 +57,9 @@ pub(super) struct Response {
     pub(super) removals: Vec<Arc<str>>,
 }
 
-/// Reads [`Request`]s, writes [`Response`]s and counts their bytes.
+/// Writes [`Response`]s and counts their bytes.
 #[derive(Debug, Clone)]
-pub(super) struct PushCodec {
+pub(super) struct PushEncoder {
     pub(super) bytes: Counter,
 }
 
@@ -165,22 +165,7 @@ impl Response {
     }
 }
 
-impl Codec for PushCodec {
-    type Encode = Arc<Response>;
-    type Decode = Request;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        self.clone()
-    }
-
-    fn decoder(&mut self) -> Self {
-        self.clone()
-    }
-}
-
-impl Encoder for PushCodec {
+impl Encoder for PushEncoder {
     type Item = Arc<Response>;
     type Error = Status;
 
@@ -191,18 +176,6 @@ impl Encoder for PushCodec {
         item.put(&nonce, into);
         self.bytes.inc_by(length as u64);
         Ok(())
-    }
-}
-
-impl Decoder for PushCodec {
-    type Item = Request;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Request>, Status> {
-        let request = Request::decode(from);
-        request.map(Some).map_err(|error| {
-            Status::invalid_argument(format!("request is no DeltaDiscoveryRequest: {error}"))
-        })
     }
 }
 

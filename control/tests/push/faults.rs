@@ -77,14 +77,21 @@ async fn a_gateway_that_does_not_read_is_disconnected_too() {
 }
 
 #[tokio::test]
-async fn a_stream_without_a_request_is_ended() {
+async fn a_stream_whose_subscriptions_do_not_end_is_told_nothing_and_ended() {
     let limits = PushLimits {
         opening_timeout: SHORT,
         ..PushLimits::default()
     };
     let bed = Bed::limited(limits).await;
-    let end = bed.gateway("one").await.end().await;
-    assert_eq!(end.code(), Code::DeadlineExceeded);
+    bed.apply(&[(ModelRoute, "a/1", "x")]);
+    let mut silent = bed.gateway("one").await;
+    let mut endless = bed.gateway("two").await;
+    endless.subscribe(ModelRoute, &[]).await;
+    for gateway in [&mut silent, &mut endless] {
+        let end = gateway.response().await.unwrap_err();
+        assert_eq!(end.code(), Code::DeadlineExceeded);
+        assert!(end.message().contains("push.v1.Batch last"), "{end}");
+    }
 }
 
 #[tokio::test]

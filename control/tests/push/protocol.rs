@@ -44,16 +44,6 @@ async fn an_empty_state_is_told_too() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_does_not_name_the_end_of_its_subscriptions_is_served_as_well() {
-    let bed = Bed::start().await;
-    bed.apply(&[(ModelServer, "a/s", "s"), (ModelRoute, "a/r", "r")]);
-    let mut gateway = bed.gateway("one").await;
-    gateway.subscribe(ModelServer, &[]).await;
-    gateway.subscribe(ModelRoute, &["*"]).await;
-    assert_eq!(gateway.follow().await.upserts().len(), 2);
-}
-
-#[tokio::test]
 async fn a_change_flows_alone_and_says_when_it_was_seen() {
     let bed = Bed::start().await;
     bed.apply(&[(ModelRoute, "a/1", "x"), (ModelRoute, "a/2", "x")]);

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::keys::Certificate;
 
@@ -44,6 +44,10 @@ impl Access {
             }),
             Credential::Token(token) => json!({"token": token}),
         };
+        self.text(&user)
+    }
+
+    fn text(&self, user: &Value) -> String {
         let cluster = json!({
             "server": self.server,
             "certificate-authority-data": bytes(&self.authority),
@@ -70,6 +74,19 @@ impl Access {
         std::fs::write(path, self.kubeconfig(user))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path.to_owned())
+    }
+
+    /// A client of nobody: whoever uses it brings credentials with each request, and sees every answer as it came.
+    ///
+    /// # Errors
+    /// When the authority's certificate is none.
+    pub async fn stranger(&self) -> anyhow::Result<Client> {
+        let config = Kubeconfig::from_yaml(&self.text(&json!({})))?;
+        let options = KubeConfigOptions::default();
+        let mut config = Config::from_custom_kubeconfig(config, &options).await?;
+        config.default_retry = false;
+        config.disable_compression = true;
+        Ok(Client::try_from(config)?)
     }
 
     /// A client of this user. It lives on the runtime that makes it.

@@ -5,6 +5,7 @@
 
 mod flags;
 
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -189,6 +190,11 @@ impl ControlPlane {
     /// The port of the API server on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.ports.api_server
+    }
+
+    /// The address of the Service `kubernetes`.
+    pub fn service(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.ports.first_service(), 443)
     }
 
     /// Every request that the API server has recorded so far, if `audit_policy` is set.

@@ -11,6 +11,7 @@ mod container;
 mod environment;
 mod images;
 mod launch;
+mod network;
 mod node;
 mod objects;
 mod pod;
@@ -41,6 +42,7 @@ use super::process::ProcessHandle;
 use super::services::Hosts;
 use super::wait::{Look, eventually};
 use environment::Facts;
+use network::PodNetwork;
 use node::NodeContext;
 use pod::{PodContext, Wanted};
 
@@ -65,6 +67,8 @@ pub(super) struct KubeletOptions {
     pub(super) images: Images,
     /// Where pods find the API server.
     pub(super) api_server: SocketAddrV4,
+    /// The same as a Service, for pods with a network of their own.
+    pub(super) api_service: SocketAddrV4,
     /// `/etc/hosts` of pods.
     pub(super) hosts: Arc<Hosts>,
 }
@@ -80,7 +84,7 @@ impl Kubelet {
             options.client,
             options.folder,
             options.images,
-            options.api_server,
+            [options.api_server, options.api_service],
             options.hosts,
         ));
         context.register(node).await?;
@@ -157,6 +161,21 @@ impl RunningPod {
     /// Makes a probe fail whatever the container answers, or ends that.
     pub fn fail_probe(&self, container: &str, kind: ProbeKind, fail: bool) {
         self.0.board.fail_probe(container, kind, fail);
+    }
+
+    /// Pulls the cable of a pod that has a network of its own, or puts it back: nobody reaches it, and it reaches nobody.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn connect(&self, connected: bool) -> anyhow::Result<()> {
+        let network = self.0.network.as_ref();
+        let network = network.context("this pod has no network of its own")?;
+        network.connect(connected).await
+    }
+
+    /// Where one of its volumes is on this machine.
+    pub fn volume(&self, name: &str) -> PathBuf {
+        self.0.folder.join("volumes").join(name)
     }
 
     /// What a container has written so far, over all its runs.
@@ -249,14 +268,15 @@ fn see(node: &Arc<NodeContext>, pods: &Arc<Pods>, pod: Pod, lives: &mut JoinSet<
         tracing::error!(node = %node.name, "no address left for a pod");
         return;
     };
+    let network = wants_network(node, &pod).then(|| PodNetwork::of(ip));
     let facts = Facts {
-        ip,
+        ip: network.as_ref().map_or(ip, PodNetwork::address),
         node: node.name.clone(),
         node_ip: node.ip(),
     };
     let (object, seen) = watch::channel(Arc::new(pod));
     let (sender, receiver) = watch::channel(wanted);
-    let context = Arc::new(PodContext::new(node.clone(), facts, seen));
+    let context = Arc::new(PodContext::new(node.clone(), facts, network, seen));
     tracing::debug!(pod = %context.name, %ip, "pod begins");
     let entry = Entry {
         context: context.clone(),
@@ -270,6 +290,15 @@ fn see(node: &Arc<NodeContext>, pods: &Arc<Pods>, pod: Pod, lives: &mut JoinSet<
         node.give_back(ip);
         pods.lock().remove(&uid);
     });
+}
+
+fn wants_network(node: &NodeContext, pod: &Pod) -> bool {
+    let mut images = pod::containers(pod).filter_map(|container| container.image.as_deref());
+    images.any(|image| {
+        node.images
+            .find(image)
+            .is_some_and(|(_, image)| image.own_network)
+    })
 }
 
 fn wanted(pod: &Pod) -> Wanted {

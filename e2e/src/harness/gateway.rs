@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluice_config::Bootstrap;
 use sluice_config::bootstrap::Listener;
-use sluice_config::scheduling::PolicyName;
+use sluice_config::scheduling::{PolicyName, SchedulingConfig};
 use sluice_proxy::server::Running;
 use tempfile::TempDir;
 
@@ -45,8 +45,11 @@ impl GatewayBuilder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut bootstrap = self.bootstrap;
         let routes = folder.path().join("routes.yaml");
-        std::fs::write(&routes, self.routes).expect("the route file is written");
-        bootstrap.source.routes = Some(routes);
+        // Without routes there is no file: they are pushed.
+        if !self.routes.is_empty() {
+            std::fs::write(&routes, self.routes).expect("the route file is written");
+            bootstrap.source.routes = Some(routes);
+        }
         bootstrap.access_log.output = folder.path().join("access.log").display().to_string();
         let running = Running::start(bootstrap.clone()).expect("the gateway starts");
         let gateway = Gateway {
@@ -90,7 +93,10 @@ impl Gateway {
         bootstrap.metrics.address = local(free_port());
         bootstrap.drain.delay = Duration::ZERO.into();
         // Even shares whatever is learned: only tests of routing choose otherwise.
-        bootstrap.scheduling.policy = PolicyName::LeastRequest;
+        bootstrap.scheduling = Some(SchedulingConfig {
+            policy: PolicyName::LeastRequest,
+            ..SchedulingConfig::default()
+        });
         // Scripted engines count what they are asked.
         bootstrap.engines.metrics = false;
         bootstrap.engines.kv_events = false;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use sluice_config::Bootstrap;
-use sluice_config::scheduling::SchedulingConfig;
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{Answer, http1, read};
 use sluice_e2e::harness::{Gateway, model_route, model_server, wait_until};
@@ -61,7 +60,7 @@ pub(crate) fn words(answer: &Answer) -> String {
 
 /// The product's own way of choosing, not the harness's.
 pub(crate) fn by_default(bootstrap: &mut Bootstrap) {
-    bootstrap.scheduling = SchedulingConfig::default();
+    bootstrap.scheduling = None;
 }
 
 impl Bed {

@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluice_config::Problem;
 use sluice_config::snapshot::{Route, Rule, Target};
 
 use crate::cache::members::MemberCache;
 use crate::endpoints::{Admission, Member};
 use crate::gateway::Gateway;
+use crate::router_configuration::Defaults;
 use crate::serving::Serving;
 use crate::source::Source;
 
 /// The configuration in force, and what was wrong with the last load.
-pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
+pub(super) fn config(gateway: &Gateway, source: &Source, defaults: &Defaults) -> Value {
     let serving = gateway.serving.load();
     let snapshot = &serving.snapshot;
     let routes: Vec<Value> = snapshot
@@ -35,12 +37,16 @@ pub(super) fn config(gateway: &Gateway, source: &Source) -> Value {
             })
         })
         .collect();
+    let (found, of_defaults) = (source.problems(), defaults.problems());
+    let problems: Vec<&Problem> = of_defaults.iter().chain(found.iter()).collect();
     json!({
         "generation": snapshot.generation,
         "bootstrap": gateway.config,
         "routes": routes,
         "servers": servers,
-        "problems": &*source.problems(),
+        "defaults": defaults.describe(),
+        "auth": gateway.auth.describe(),
+        "problems": problems,
         "push": source.push().map(|push| push.show()),
     })
 }

@@ -23,7 +23,7 @@ use crate::error::RequestError;
 use crate::filters::{Flow, Hooks, LocalReply, Stream as FilterStream};
 use crate::http::{RequestHead, ResponseHead};
 use crate::serving::{Pool, Serving};
-use crate::telemetry::metrics::{AttemptReason, Metrics};
+use crate::telemetry::metrics::{AttemptReason, GaugeGuard, Metrics};
 
 /// What all requests share.
 pub struct Attempts<'a> {
@@ -57,6 +57,8 @@ pub struct Job<'a> {
     pub filters: &'a mut FilterStream,
     /// Body for a server (index into the snapshot's servers): edits differ by target.
     pub body: &'a (dyn Fn(usize) -> Bytes + Sync),
+    /// What counts an attempt at a server besides, if anything does.
+    pub active: &'a (dyn Fn(usize) -> Option<GaugeGuard> + Sync),
 }
 
 /// An engine's answer, its head read, and what ends when it has been delivered.
@@ -243,7 +245,8 @@ impl Attempts<'_> {
         log.last = Some(endpoint.address.clone());
         log.server = Some(choice.server);
         let (found, work) = plan.work(choice);
-        let flight = Flight::dispatch(pool, &pool.members[choice.member], &found, work);
+        let flight = Flight::dispatch(pool, &pool.members[choice.member], &found, work)
+            .counted((job.active)(choice.server));
         let since = self.origin.elapsed();
         // Counts as cancelled if this future is dropped.
         let mut outcome = OutcomeGuard {

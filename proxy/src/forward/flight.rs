@@ -21,6 +21,8 @@ pub struct Flight {
     claim: Claim,
     observation: Observation,
     _gauge: GaugeGuard,
+    /// Kthena's count of the same, where it is exported.
+    _also: Option<GaugeGuard>,
     /// Output tokens counted into the load.
     tokens: u32,
     started: bool,
@@ -36,9 +38,18 @@ impl Flight {
             reservation: endpoint.load.reserve(work),
             claim: member.cache.dispatched(found),
             _gauge: pool.metrics.in_flight(),
+            _also: None,
             endpoint,
             tokens: 0,
             started: false,
+        }
+    }
+
+    /// The same, and counted by `gauge` too until it ends.
+    pub fn counted(self, gauge: Option<GaugeGuard>) -> Self {
+        Self {
+            _also: gauge,
+            ..self
         }
     }
 

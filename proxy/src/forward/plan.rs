@@ -17,7 +17,7 @@ use crate::endpoints::Admission;
 use crate::endpoints::load::Work;
 use crate::filters::Candidates;
 use crate::route;
-use crate::schedule::{Adapter, CandidateView, Ranked, RequestView, filter};
+use crate::schedule::{Adapter, CandidateView, Plugin, Ranked, RequestView, filter};
 use crate::serving::{Pool, Serving};
 
 mod explain;
@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     filtered: Option<Candidates>,
     /// The target attempts stay with while it has endpoints.
     current: Option<usize>,
+    /// How long each plug-in of the policies took, where someone wants to know.
+    timings: Option<Vec<(Plugin, Duration)>>,
 }
 
 struct Target {
@@ -121,7 +123,31 @@ impl<'a> Plan<'a> {
             targets,
             filtered: None,
             current: None,
+            timings: None,
         }
+    }
+
+    /// Takes the times of the policies' plug-ins from now on.
+    pub fn time_plugins(&mut self) {
+        self.timings = Some(Vec::new());
+    }
+
+    /// The times taken.
+    pub fn timings(&self) -> &[(Plugin, Duration)] {
+        self.timings.as_deref().unwrap_or_default()
+    }
+
+    /// The largest share of the prompt that a member of the target in use was found to hold, and whether the prompt's
+    /// tokens told. `None` without a target, or of an empty prompt.
+    pub fn best_share(&self) -> Option<(bool, f64)> {
+        let target = &self.targets[self.current?];
+        let tokens = target.found.prompt_tokens;
+        let held = self.pool(target).members.iter();
+        let held = held
+            .map(|member| member.cache.cached(&target.found))
+            .max()?;
+        let share = f64::from(held) / f64::from(tokens);
+        (tokens > 0).then_some((target.tokens.is_some(), share))
     }
 
     /// There is no target at all.
@@ -207,7 +233,10 @@ impl<'a> Plan<'a> {
     fn choose(&mut self, demand: Demand, now: Duration, random: &mut SmallRng) -> Option<Choice> {
         let target = self.draw_target(demand, now, random)?;
         self.targets[target].found = self.find(&self.targets[target]);
-        let member = self.rank(target, demand, now, random).first()?.index;
+        let mut timings = self.timings.take();
+        let ranking = self.rank(target, demand, now, random, timings.as_mut());
+        self.timings = timings;
+        let member = ranking.first()?.index;
         self.current = Some(target);
         let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[member].endpoint.health;
@@ -360,12 +389,20 @@ impl<'a> Plan<'a> {
         demand: Demand,
         now: Duration,
         random: &mut dyn RngCore,
+        timings: Option<&mut Vec<(Plugin, Duration)>>,
     ) -> Vec<Ranked> {
         let target = &self.targets[target];
         let views = self.views(target, demand, now);
-        self.pool(target)
-            .policy
-            .rank(&self.request(target), &views, random)
+        let (policy, request) = (&self.pool(target).policy, self.request(target));
+        let Some(timings) = timings else {
+            return policy.rank(&request, &views, random);
+        };
+        let mut since = Instant::now();
+        let mut ran = |plugin| {
+            let before = std::mem::replace(&mut since, Instant::now());
+            timings.push((plugin, since.saturating_duration_since(before)));
+        };
+        policy.rank_told(&request, &views, random, &mut ran)
     }
 }
 

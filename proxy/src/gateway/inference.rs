@@ -19,6 +19,7 @@ use crate::forward::plan::{Ask, Plan};
 use crate::limits::ByteGuard;
 use crate::route::{self, Matched};
 use crate::serving::Serving;
+use crate::telemetry::metrics::KthenaRequest;
 
 /// Serves one inference request.
 pub(super) async fn serve<D: Downstream>(
@@ -99,6 +100,10 @@ async fn read_body<D: Downstream>(
     let body = Body::parse(&request.head.headers, bytes)?;
     request.record.stream = body.stream();
     request.record.model = Some(body.model.clone());
+    request.kthena = (gateway.metrics.kthena()).map(|kthena| {
+        let known = request.snapshot().knows(&body.model);
+        kthena.request(known.then_some(&body.model))
+    });
     Ok((body, held))
 }
 
@@ -187,6 +192,10 @@ async fn dispatch<D: Downstream>(
     ask_usage: bool,
 ) -> Result<(Box<Answer>, AttemptLog), Halt> {
     let mut plan = plan(gateway, request, routed)?;
+    let kthena = gateway.metrics.kthena();
+    if kthena.is_some() {
+        plan.time_plugins();
+    }
     tokenize::tokenize(gateway, routed, request.head.uri.path(), &mut plan).await;
     let Routed {
         serving,
@@ -203,6 +212,11 @@ async fn dispatch<D: Downstream>(
         model.filter(|model| !matched.lora && *model != body.model)
     };
     let edited = |server: usize| body.edited(rename(server), ask_usage);
+    let active = |server: usize| {
+        let route = &serving.routes[matched.route_index].name;
+        let upstream_model = rename(server).unwrap_or(&body.model);
+        kthena?.upstream(route, &serving.pools[server].name, upstream_model)
+    };
     let mut job = Job {
         serving,
         head: &request.head,
@@ -211,6 +225,7 @@ async fn dispatch<D: Downstream>(
         deadline: request.deadline,
         filters: &mut request.filters,
         body: &edited,
+        active: &active,
     };
     let attempts = gateway.attempts();
     let mut log = AttemptLog::default();
@@ -219,6 +234,9 @@ async fn dispatch<D: Downstream>(
         answered = attempts.run(&mut job, &mut plan, &mut log, &mut request.random) => Some(answered),
         () = client.gone() => None,
     };
+    if let Some(told) = &request.kthena {
+        note_schedule(told, &plan);
+    }
     request.record.upstream_model = log
         .server
         .map(|server| rename(server).unwrap_or(&body.model).to_owned());
@@ -234,6 +252,16 @@ async fn dispatch<D: Downstream>(
     };
     note_attempts(request, serving, &log);
     Err(failed)
+}
+
+/// What Kthena's metrics tell of how the endpoint was chosen.
+fn note_schedule(told: &KthenaRequest, plan: &Plan<'_>) {
+    for &(plugin, took) in plan.timings() {
+        told.model().plugin(plugin, took);
+    }
+    if let Some((by_events, share)) = plan.best_share() {
+        told.model().matched(by_events, share);
+    }
 }
 
 /// The rule's targets and endpoints, as filters leave them. Counts nothing: `/debug/explain` asks for it too.

@@ -14,6 +14,7 @@ use crate::error::RequestError;
 use crate::filters::{End, Flow, Outcome, Stream as FilterStream, StreamInfo, TokenUsage};
 use crate::http::RequestHead;
 use crate::serving::Serving;
+use crate::telemetry::metrics::KthenaRequest;
 use crate::telemetry::{RecordError, RequestRecord};
 
 /// State of one request.
@@ -38,6 +39,8 @@ pub(super) struct Request {
     pub(super) random: SmallRng,
     /// Its body has been read to the end.
     pub(super) body_read: bool,
+    /// Its side of Kthena's metrics, from when its model is known.
+    pub(super) kthena: Option<KthenaRequest>,
 }
 
 impl Request {
@@ -73,6 +76,7 @@ impl Request {
             deadline,
             random,
             body_read: false,
+            kthena: None,
         }
     }
 
@@ -112,6 +116,9 @@ impl Request {
             total: Some(self.record.total),
         });
         gateway.metrics.record(&self.record);
+        if let (Some(kthena), Some(told)) = (gateway.metrics.kthena(), &self.kthena) {
+            kthena.finish(told, &self.record);
+        }
         gateway.access_log.log(self.record);
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::request::Request;
 use super::{Halt, body};
+use crate::auth;
 use crate::error::{self, RequestError};
 use crate::filters::{End, LocalReply, ReplyBody, ResponseFlow};
 use crate::forward::exchange::{ClientError, Downstream};
@@ -70,6 +71,11 @@ fn error_reply(error: &RequestError) -> LocalReply {
         reply
             .headers
             .insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if let RequestError::Token(error) = error {
+        reply
+            .headers
+            .insert(header::WWW_AUTHENTICATE, auth::challenge(error));
     }
     reply.body = ReplyBody::Bytes(error.body().into());
     reply

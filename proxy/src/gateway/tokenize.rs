@@ -1,6 +1,7 @@
 //! A prompt's tokens for the pools it may go to, where they help and come in time.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Gateway;
 use super::inference::Routed;
@@ -25,7 +26,14 @@ pub(super) async fn tokenize(
     let servers: Vec<_> = plan.servers().filter_map(useful).collect();
     for (server, tokenizer) in servers {
         let body = routed.body.bytes.clone();
-        if let Outcome::Tokens(ids) = tokens.tokenize(&tokenizer, kind, body).await {
+        let asked = Instant::now();
+        let outcome = tokens.tokenize(&tokenizer, kind, body).await;
+        if let Some(kthena) = gateway.metrics.kthena() {
+            let got = matches!(outcome, Outcome::Tokens(_));
+            let model = kthena.model(&routed.body.model);
+            model.tokenized(asked.elapsed(), got);
+        }
+        if let Outcome::Tokens(ids) = outcome {
             plan.set_tokens(server, &ids);
         }
     }

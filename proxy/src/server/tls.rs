@@ -34,18 +34,18 @@ fn check(cert: &str, key: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Are there authorities in `upstream.caFile`?
+/// Are there authorities in the file that `field` names?
 ///
 /// # Errors
 /// When the file cannot be read or holds anything else.
-pub(super) fn check_authorities(file: &Path) -> anyhow::Result<()> {
+pub(super) fn check_authorities(field: &str, file: &Path) -> anyhow::Result<()> {
     let mut store = RootCertStore::empty();
     load_ca_file_into_store(file, &mut store)
         .map_err(|error| anyhow!("{error}"))
-        .with_context(|| format!("upstream.caFile {}", file.display()))?;
+        .with_context(|| format!("{field} {}", file.display()))?;
     anyhow::ensure!(
         !store.is_empty(),
-        "upstream.caFile {}: no certificate in it",
+        "{field} {}: no certificate in it",
         file.display()
     );
     Ok(())

@@ -16,7 +16,7 @@ use super::push::{InForce, Known};
 use super::unix_now;
 use crate::filters::BuiltinFilters;
 use crate::gateway::Gateway;
-use crate::telemetry::metrics::PushMetrics;
+use crate::telemetry::metrics::{ProblemSource, PushMetrics};
 
 /// Inputs that wait while one is put into force. There is room for all: who brings one waits until it is in force before
 /// they bring the next.
@@ -160,7 +160,8 @@ impl Applier {
             log_new(&before, &update.problems);
             let problems = &update.problems;
             let errors = problems.iter().filter(|problem| problem.is_error()).count();
-            metrics.set_config_problems(errors, problems.len() - errors);
+            let warnings = problems.len() - errors;
+            metrics.set_config_problems(ProblemSource::Documents, errors, warnings);
             self.problems.store(update.problems);
         }
         if !update.changed {

@@ -206,8 +206,12 @@ impl Loop {
     async fn follow(&self) {
         let mut random = SmallRng::from_rng(&mut rand::rng());
         let mut backoff = Backoff::default();
+        let mut first = true;
         loop {
             for target in connect::targets(&self.addresses, &mut random).await {
+                if !std::mem::take(&mut first) {
+                    self.metrics.reconnects.inc();
+                }
                 let session = Session::new(self, &target);
                 let ended = session.run().await;
                 if ended.is_over() {
@@ -216,11 +220,10 @@ impl Loop {
                 self.status.disconnected(&target, &ended);
                 if ended.lasted() {
                     backoff.reset();
-                    // The one that has just gone need not be tried first, nor must all gateways come at once.
+                    // Names are looked up anew, and after a pause: all other gateways have lost it, too.
                     break;
                 }
             }
-            self.metrics.reconnects.inc();
             tokio::time::sleep(backoff.next(&mut random)).await;
         }
     }

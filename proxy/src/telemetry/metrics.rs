@@ -3,8 +3,8 @@
 //! Labels hold closed sets and configured names only. A request resolves its handles once
 //! ([`Metrics::handles`], [`Metrics::server`]) and then updates atomics; [`Metrics::record`] adds the finished request.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::auth::AuthSeries;
 use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
@@ -26,13 +27,16 @@ use crate::cache::members::PoolCache;
 use crate::endpoints::Member;
 use crate::tokens::TokenPool;
 
+mod auth;
 mod buckets;
 mod cache;
+mod classic;
 mod endpoints;
 mod family;
 mod gen_ai;
 mod histogram;
 mod knowledge;
+mod kthena;
 mod labels;
 mod push;
 mod requests;
@@ -40,13 +44,14 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use self::kthena::{KthenaRequest, KthenaSeries, ModelMetrics};
 pub use self::labels::{NONE, UNKNOWN};
 pub use self::push::PushMetrics;
 pub use self::requests::RequestMetrics;
 pub use self::servers::{AttemptReason, ServerMetrics};
 
-/// `Content-Type` of what [`Metrics::encode`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// `Content-Type` of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Most (route, server, model) triples, and most servers, with series of their own; the rest share one.
 const MAX_HANDLES: usize = 4096;
@@ -80,6 +85,17 @@ pub enum NameKind {
     Route,
     /// `namespace/name` of a ModelServer.
     Server,
+    /// A model name that engines are sent.
+    UpstreamModel,
+}
+
+/// Where problems were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemSource {
+    /// Routes and ModelServers.
+    Documents,
+    /// Kthena's router configuration.
+    RouterConfiguration,
 }
 
 /// All metrics of the process. Share it in an `Arc`.
@@ -93,7 +109,12 @@ pub struct Metrics {
     push: PushSeries,
     filter_failures: Family<FilterLabels, Counter>,
     config_problems: Family<SeverityLabels, Gauge>,
+    /// Errors and warnings by [`ProblemSource`]; locked when one is loaded, never by a request.
+    problems: Mutex<[(usize, usize); 2]>,
+    kthena: Option<KthenaSeries>,
     active_requests: Gauge,
+    /// Tokens and the keys that check them.
+    pub(crate) auth: AuthSeries,
     /// Generation of the snapshot in force.
     pub config_generation: Gauge,
     /// Configuration edits refused.
@@ -124,7 +145,10 @@ impl Metrics {
             push: PushSeries::default(),
             filter_failures: Family::default(),
             config_problems: Family::default(),
+            problems: Mutex::default(),
+            kthena: None,
             active_requests: Gauge::default(),
+            auth: AuthSeries::default(),
             config_generation: Gauge::default(),
             config_rejects: Counter::default(),
             retry_budget_exhausted: Counter::default(),
@@ -132,11 +156,28 @@ impl Metrics {
             access_log_dropped: Counter::default(),
         };
         metrics.register_gateway(registry.sub_registry_with_prefix("sluice"));
-        metrics.set_config_problems(0, 0);
+        metrics.set_config_problems(ProblemSource::Documents, 0, 0);
         Self {
             registry,
             ..metrics
         }
+    }
+
+    /// The same with Kthena's families beside ours.
+    pub fn with_kthena(mut self) -> Self {
+        let series = KthenaSeries::register(
+            &mut self.registry,
+            MAX_HANDLES,
+            &self.active_requests,
+            &self.knowledge,
+        );
+        self.kthena = Some(series);
+        self
+    }
+
+    /// Kthena's families, if they are exported.
+    pub fn kthena(&self) -> Option<&KthenaSeries> {
+        self.kthena.as_ref()
     }
 
     fn register_gateway(&self, sluice: &mut Registry) {
@@ -181,9 +222,19 @@ impl Metrics {
             "Access log lines lost: queue full or output failing",
             self.access_log_dropped.clone(),
         );
+        self.auth.register(sluice);
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
         sluice.register_collector(Box::new(self.push.clone()));
+    }
+
+    /// A page of everything, and its `Content-Type`: with Kthena's families in the format that Kthena writes.
+    pub fn page(&self) -> (&'static str, String) {
+        let page = self.encode();
+        match &self.kthena {
+            None => (OPEN_METRICS, page),
+            Some(_) => (classic::CONTENT_TYPE, classic::classic(&page)),
+        }
     }
 
     /// OpenMetrics text of everything.
@@ -260,8 +311,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Problems of the last load.
-    pub fn set_config_problems(&self, errors: usize, warnings: usize) {
+    /// Problems of the last load of one source.
+    pub fn set_config_problems(&self, source: ProblemSource, errors: usize, warnings: usize) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems[source as usize] = (errors, warnings);
+        let errors = problems.iter().map(|(errors, _)| errors).sum::<usize>();
+        let warnings = problems.iter().map(|(_, warnings)| warnings).sum::<usize>();
         for (severity, count) in [("error", errors), ("warning", warnings)] {
             let gauge = self.config_problems.child(&SeverityLabels { severity });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -278,6 +333,14 @@ impl Metrics {
             |server| keep(NameKind::Server, server),
         );
         self.servers.retain(|server| keep(NameKind::Server, server));
+        if let Some(kthena) = &self.kthena {
+            kthena.retain(
+                |model| keep(NameKind::Model, model),
+                |route| keep(NameKind::Route, route),
+                |server| keep(NameKind::Server, server),
+                |model| keep(NameKind::UpstreamModel, model),
+            );
+        }
     }
 }
 

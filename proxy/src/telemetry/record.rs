@@ -81,6 +81,8 @@ pub struct RequestRecord {
     pub trace_id: Option<String>,
     /// Address of the client.
     pub client: Option<IpAddr>,
+    /// User that the client's token names. Never the token.
+    pub user: Option<String>,
 }
 
 /// An error as logs and metrics see it.
@@ -146,6 +148,7 @@ impl RequestRecord {
             client_gone: false,
             trace_id: None,
             client: None,
+            user: None,
         }
     }
 
@@ -162,6 +165,7 @@ impl RequestRecord {
             &mut self.model,
             &mut self.upstream_model,
             &mut self.trace_id,
+            &mut self.user,
         ]
         .into_iter()
         .flatten()

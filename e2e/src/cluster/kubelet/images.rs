@@ -19,6 +19,8 @@ pub struct Image {
     pub folders: Vec<PathBuf>,
     /// The user it runs as when the pod says nothing; root where none.
     pub user: Option<u32>,
+    /// Pods with it have a network of their own: it listens on every address, or on ports of its loopback.
+    pub own_network: bool,
 }
 
 /// The table.
@@ -38,6 +40,7 @@ impl Images {
                 name,
                 Image {
                     program: Some(built(name)?),
+                    own_network: name != "sluice-engine",
                     ..Image::default()
                 },
             );

@@ -6,6 +6,7 @@ use tokio::process::Command;
 
 use super::environment::{Variables, expand, resolve};
 use super::images::Image;
+use super::network::PodNetwork;
 use super::pod::PodContext;
 use super::sandbox::{Mount, Sandbox};
 
@@ -44,6 +45,7 @@ impl Launch {
         Ok(Self {
             sandbox: Sandbox {
                 folder,
+                network: pod.network.as_ref().map(PodNetwork::file),
                 mounts,
                 links,
                 read_only_root: own.and_then(|own| own.read_only_root_filesystem) == Some(true),
@@ -73,7 +75,13 @@ impl Launch {
 
 /// What each container finds in its environment.
 fn base(pod: &PodContext) -> Variables {
-    let api = &pod.node.api_server;
+    // This machine's loopback is not that of a pod with a network of its own.
+    let [direct, service] = pod.node.api_server;
+    let api = if pod.network.is_some() {
+        service
+    } else {
+        direct
+    };
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     [
         ("PATH", path.to_owned()),

@@ -55,7 +55,8 @@ pub(super) struct NodeContext {
     pub(super) client: Client,
     pub(super) folder: PathBuf,
     pub(super) images: Images,
-    pub(super) api_server: SocketAddrV4,
+    /// Directly, and as a Service.
+    pub(super) api_server: [SocketAddrV4; 2],
     pub(super) hosts: Arc<Hosts>,
     pub(super) beating: AtomicBool,
     addresses: Mutex<Addresses>,
@@ -67,7 +68,7 @@ impl NodeContext {
         client: Client,
         folder: PathBuf,
         images: Images,
-        api_server: SocketAddrV4,
+        api_server: [SocketAddrV4; 2],
         hosts: Arc<Hosts>,
     ) -> Self {
         Self {

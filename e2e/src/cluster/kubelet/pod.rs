@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::board::{Board, State};
 use super::container::{Restart, Runner, Stop, to_end};
 use super::environment::Facts;
+use super::network::PodNetwork;
 use super::node::NodeContext;
 use super::objects::Objects;
 use super::status::is_sidecar;
@@ -31,6 +32,7 @@ pub(super) struct PodContext {
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) facts: Facts,
+    pub(super) network: Option<PodNetwork>,
     pub(super) objects: Objects,
     /// Logs, volumes and sandboxes.
     pub(super) folder: PathBuf,
@@ -55,6 +57,7 @@ impl PodContext {
     pub(super) fn new(
         node: Arc<NodeContext>,
         facts: Facts,
+        network: Option<PodNetwork>,
         object: watch::Receiver<Arc<Pod>>,
     ) -> Self {
         let pod = object.borrow().clone();
@@ -79,6 +82,7 @@ impl PodContext {
             name,
             uid,
             facts,
+            network,
             folder,
             object,
         }
@@ -130,6 +134,9 @@ impl PodContext {
                 changed = wanted.changed() => if changed.is_err() { return },
             }
         };
+        if let Some(network) = &self.network {
+            network.remove().await;
+        }
         if !gone {
             writer.finish().await;
             self.delete().await;
@@ -145,7 +152,7 @@ impl PodContext {
         let pod = self.object.borrow().clone();
         let Some(spec) = &pod.spec else { return };
         let policy = Restart::of(spec.restart_policy.as_deref());
-        if !self.prepare_volumes(&mut stop).await {
+        if !self.prepare(&mut stop).await {
             return;
         }
         let mut sidecars = JoinSet::new();
@@ -191,19 +198,14 @@ impl PodContext {
         sidecars.join_all().await;
     }
 
-    /// False when the pod is to end before its volumes were there.
-    async fn prepare_volumes(&self, stop: &mut Stop) -> bool {
-        let folder = self.folder.join("volumes");
+    /// Its network and its volumes; false when the pod is to end before they were there.
+    async fn prepare(&self, stop: &mut Stop) -> bool {
         loop {
-            let volumes = Volumes::prepare(&folder, &self.objects, &self.object, &self.facts);
-            match volumes.await {
-                Ok(volumes) => {
-                    self.volumes.set(volumes).ok();
-                    return true;
-                }
+            match self.try_prepare().await {
+                Ok(()) => return true,
                 Err(error) => {
                     let message = format!("{error:#}");
-                    tracing::debug!(pod = %self.name, %message, "volumes are not ready");
+                    tracing::debug!(pod = %self.name, %message, "not ready for containers");
                     for container in containers(&self.object.borrow()) {
                         self.board.update(&container.name, |view| {
                             view.state = State::Waiting {
@@ -219,6 +221,18 @@ impl PodContext {
                 () = to_end(stop) => return false,
             }
         }
+    }
+
+    async fn try_prepare(&self) -> anyhow::Result<()> {
+        if let Some(network) = &self.network
+            && !network.file().exists()
+        {
+            network.make().await.context("network")?;
+        }
+        let folder = self.folder.join("volumes");
+        let volumes = Volumes::prepare(&folder, &self.objects, &self.object, &self.facts);
+        self.volumes.set(volumes.await?).ok();
+        Ok(())
     }
 
     fn runner(self: &Arc<Self>, container: &Container, restart: Restart) -> Runner {

@@ -1,8 +1,8 @@
 //! What a container sees: the machine's files, copied on write, with the pod's volumes in their places.
 //!
 //! A mount namespace of its own and an overlay over `/`, made by a small script in front of the program, so that the
-//! process that we start is the one that runs. Not a security boundary, and no namespace for processes or the
-//! network: every pod of a test run shares one of each, with an address of its own.
+//! process that we start is the one that runs. Not a security boundary, and no namespace for processes: the pods of a
+//! test run share one, and most of them share the network too, each with an address of its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,6 +24,8 @@ pub(super) struct Mount {
 pub(super) struct Sandbox {
     /// An empty folder for this container alone.
     pub(super) folder: PathBuf,
+    /// A network other than that of the test run.
+    pub(super) network: Option<PathBuf>,
     pub(super) mounts: Vec<Mount>,
     /// Links from a path in the container to another.
     pub(super) links: Vec<(String, String)>,
@@ -47,7 +49,15 @@ impl Sandbox {
         std::fs::write(self.entered(), "")?;
         let script = self.folder.join("enter.sh");
         std::fs::write(&script, self.script())?;
-        let mut command = Command::new("/usr/bin/unshare");
+        let mut command = match &self.network {
+            Some(network) => {
+                let mut command = Command::new("/usr/bin/nsenter");
+                command.arg(format!("--net={}", network.display()));
+                command.arg("/usr/bin/unshare");
+                command
+            }
+            None => Command::new("/usr/bin/unshare"),
+        };
         command.args(["--mount", "/bin/sh"]).arg(script);
         command.args(arguments);
         command.env_clear().envs(variables);
@@ -128,6 +138,7 @@ pub(super) fn enter(
     let mut command = Command::new("/usr/bin/nsenter");
     command
         .arg(format!("--mount={}", namespace.join("ns/mnt").display()))
+        .arg(format!("--net={}", namespace.join("ns/net").display()))
         .arg(format!("--root={}", namespace.join("root").display()))
         .arg("--")
         .args(arguments)

@@ -78,6 +78,17 @@ impl ReportedState {
         self.models.load().as_ref()?.fresh(now)?.max_model_len
     }
 
+    /// Names of its models, then of its adapters, if it told lately.
+    pub fn models(&self, now: Instant) -> Vec<Box<str>> {
+        let models = self.models.load();
+        let Some(list) = models.as_ref().and_then(|said| said.fresh(now)) else {
+            return Vec::new();
+        };
+        let mut adapters: Vec<_> = list.adapters.iter().cloned().collect();
+        adapters.sort_unstable();
+        list.models.iter().cloned().chain(adapters).collect()
+    }
+
     /// Its state towards an adapter.
     pub fn adapter(&self, name: &str, now: Instant) -> schedule::Adapter {
         let (models, metrics) = (self.models.load(), self.metrics.load());
@@ -130,8 +141,10 @@ mod tests {
         state.set_models(ModelList::parse(page).unwrap(), now);
         assert_eq!(state.adapter("a", now), schedule::Adapter::Loaded);
         assert_eq!(state.max_model_len(now), Some(8));
+        assert_eq!(state.models(now), [Box::from("m"), Box::from("a")]);
         let late = now + Duration::from_secs(100);
         assert_eq!(state.adapter("a", late), schedule::Adapter::Unknown);
         assert_eq!(state.max_model_len(late), None);
+        assert!(state.models(late).is_empty());
     }
 }

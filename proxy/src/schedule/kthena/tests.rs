@@ -146,3 +146,23 @@ fn chance_alone_is_chance() {
     }
     assert!(first.iter().all(|&count| count > 850), "{first:?}");
 }
+
+#[test]
+fn every_plugin_is_told_of_in_turn_and_the_ranking_is_the_same() {
+    let candidates = with_in_flight(&[3, 1, 2]);
+    let policy = Kthena::default();
+    let mut told = Vec::new();
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut ran = |plugin: Plugin| told.push((plugin.kind, plugin.name));
+    let ranking = policy.rank_told(&REQUEST, &candidates, &mut random, &mut ran);
+    let expected = [
+        (PluginKind::Filter, "least-request"),
+        (PluginKind::Score, "least-request"),
+        (PluginKind::Score, "gpu-usage"),
+        (PluginKind::Score, "least-latency"),
+        (PluginKind::Score, "prefix-cache"),
+    ];
+    assert_eq!(told, expected);
+    let mut random = SmallRng::seed_from_u64(1);
+    assert_eq!(ranking, policy.rank(&REQUEST, &candidates, &mut random));
+}

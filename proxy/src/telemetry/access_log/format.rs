@@ -82,6 +82,8 @@ struct JsonLine<'a> {
     trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +136,7 @@ impl<'a> JsonLine<'a> {
             response_bytes: record.response_bytes,
             trace_id: record.trace_id.as_deref(),
             client: record.client.map(|address| address.to_string()),
+            user_id: record.user.as_deref(),
         }
     }
 }
@@ -208,6 +211,9 @@ fn numbers(line: &mut String, record: &RequestRecord) {
     );
     if let Some(trace_id) = &record.trace_id {
         field(line, "trace_id", trace_id);
+    }
+    if let Some(user) = &record.user {
+        field(line, "user_id", user);
     }
 }
 

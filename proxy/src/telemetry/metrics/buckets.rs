@@ -83,3 +83,35 @@ pub(super) static GEN_AI_TOKENS: Buckets = Buckets {
     ],
     units: 1.0,
 };
+
+/// Kthena's whole requests.
+pub(super) static KTHENA_REQUEST: Buckets = Buckets {
+    bounds: &[
+        5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+        10_000_000, 30_000_000, 60_000_000,
+    ],
+    units: MICROS_PER_SECOND,
+};
+
+/// Kthena's scheduler plug-ins.
+pub(super) static KTHENA_PLUGIN: Buckets = Buckets {
+    bounds: &[1_000, 5_000, 10_000, 50_000, 100_000, 500_000],
+    units: MICROS_PER_SECOND,
+};
+
+/// Kthena's tokenising.
+pub(super) static KTHENA_TOKENIZE: Buckets = Buckets {
+    bounds: &[
+        500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000,
+    ],
+    units: MICROS_PER_SECOND,
+};
+
+/// Kthena's shares of prompts, in millionths.
+pub(super) static KTHENA_RATIO: Buckets = Buckets {
+    bounds: &[
+        0, 100_000, 250_000, 500_000, 750_000, 900_000, 950_000, 990_000, 1_000_000,
+    ],
+    units: 1e6,
+};

@@ -165,6 +165,16 @@ impl KnowledgeSeries {
         pools.iter().take(MAX_ROWS).flat_map(stats).collect()
     }
 
+    /// The indexes by bytes, by ModelServer.
+    pub(super) fn byte_indexes(&self) -> Vec<(Name, IndexStats)> {
+        let pools = self.0.pools.load();
+        let stats = |pool: &ShownPool| {
+            let server = Name(Arc::clone(&pool.server));
+            (server, pool.cache.byte_index().stats())
+        };
+        pools.iter().map(stats).collect()
+    }
+
     fn members(&self) -> Vec<(EndpointLabels, Arc<MemberCache>)> {
         let pools = self.0.pools.load();
         let members = pools.iter().flat_map(|pool| {

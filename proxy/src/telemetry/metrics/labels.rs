@@ -143,6 +143,11 @@ pub(super) struct OutcomeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(super) struct EndpointQuantileLabels {
     pub(super) server: Name,
     pub(super) endpoint: Name,

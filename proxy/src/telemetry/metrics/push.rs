@@ -104,7 +104,7 @@ impl Collector for PushSeries {
         )?;
         show(
             "push_reconnects",
-            "Rounds of attempts to connect to a control loop after the first",
+            "Attempts to connect to a control loop after the first",
             None,
             &metrics.reconnects,
         )?;

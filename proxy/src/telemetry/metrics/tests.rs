@@ -244,7 +244,8 @@ fn gateway_and_process_metrics_are_there() {
     let active = metrics.active_request();
     metrics.config_generation.set(7);
     metrics.config_rejects.inc();
-    metrics.set_config_problems(2, 5);
+    metrics.set_config_problems(ProblemSource::Documents, 1, 3);
+    metrics.set_config_problems(ProblemSource::RouterConfiguration, 1, 2);
     metrics.filter_failure("auth");
     metrics.body_budget_bytes.set(4096);
     assert_lines(

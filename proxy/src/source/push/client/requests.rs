@@ -21,20 +21,21 @@ pub struct NodeParams {
 
 impl NodeParams {
     fn message(&self) -> Node {
-        let text = |text: &String| Value {
-            kind: Some(Kind::StringValue(text.clone())),
+        let text = |text: &str| Value {
+            kind: Some(Kind::StringValue(text.to_owned())),
         };
-        let namespaces = Value {
-            kind: Some(Kind::ListValue(ListValue {
-                values: self.namespaces.iter().map(text).collect(),
-            })),
-        };
-        let metadata = (!self.namespaces.is_empty()).then(|| Struct {
-            fields: HashMap::from([("namespaces".to_owned(), namespaces)]),
-        });
+        let version = text(env!("CARGO_PKG_VERSION"));
+        let mut fields = HashMap::from([("version".to_owned(), version)]);
+        if !self.namespaces.is_empty() {
+            let values = self.namespaces.iter().map(|name| text(name)).collect();
+            let list = Value {
+                kind: Some(Kind::ListValue(ListValue { values })),
+            };
+            fields.insert("namespaces".to_owned(), list);
+        }
         Node {
             id: self.id.clone(),
-            metadata,
+            metadata: Some(Struct { fields }),
             user_agent_name: "sluice-proxy".to_owned(),
             ..Node::default()
         }

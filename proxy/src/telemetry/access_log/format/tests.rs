@@ -207,6 +207,23 @@ fn outside_quotes(line: &str) -> String {
 }
 
 #[test]
+fn a_user_is_told_and_forges_nothing() {
+    let mut record = served();
+    record.user = Some("anna\n\"admin\" status=200".to_owned());
+    let json = written(AccessLogFormat::Json, &record);
+    assert!(
+        json.contains(r#""user_id":"anna\n\"admin\" status=200"}"#),
+        "{json}"
+    );
+    let text = written(AccessLogFormat::Text, &record);
+    assert!(
+        text.ends_with(" user_id=\"anna\\n\\\"admin\\\" status=200\"\n"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
 fn dates_follow_the_gregorian_calendar() {
     let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     for (seconds, expected) in [

@@ -1,0 +1,204 @@
+//! Getting to a control loop and staying with one: several addresses, certificates, tokens, streams that end.
+
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sluice_config::bootstrap::PushConfig;
+use sluice_e2e::harness::client::sample;
+use sluice_e2e::harness::control::Control;
+use sluice_e2e::harness::pushed::server;
+use sluice_e2e::harness::{Gateway, wait_until};
+use tempfile::TempDir;
+use tonic::Status;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use crate::bed::Bed;
+
+/// An authority, and what it has signed for a control loop at `localhost` and for a gateway.
+struct Authority {
+    folder: TempDir,
+    server: ServerTlsConfig,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issue = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (
+                params.signed_by(&key, &issuer).unwrap().pem(),
+                key.serialize_pem(),
+            )
+        };
+        let (cert, key) = issue("localhost");
+        let server = ServerTlsConfig::new()
+            .identity(Identity::from_pem(cert, key))
+            .client_ca_root(Certificate::from_pem(issuer.pem()))
+            .client_auth_optional(true);
+        let (cert, key) = issue("gateway");
+        for (name, text) in [
+            ("ca", issuer.pem()),
+            ("cert", cert),
+            ("key", key),
+            ("token", "one".into()),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        Self { folder, server }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self, control: &Control) -> PushConfig {
+        let port = control.address().port();
+        PushConfig {
+            addresses: vec![format!("https://localhost:{port}")],
+            ca_file: Some(self.file("ca")),
+            token_file: Some(self.file("token")),
+            ..PushConfig::default()
+        }
+    }
+}
+
+async fn follow(config: PushConfig) -> Gateway {
+    let builder = Gateway::builder("").with(|bootstrap| bootstrap.source.push = Some(config));
+    builder.start().await
+}
+
+async fn shows(gateway: &Gateway, what: &str, so: impl Fn(&serde_json::Value) -> bool) {
+    wait_until(what, || async {
+        let shown = reqwest::get(gateway.admin_url("/debug/config"))
+            .await
+            .unwrap();
+        so(&shown.json::<serde_json::Value>().await.unwrap()["push"])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_is_shown_over_tls_and_read_anew_for_every_connection() {
+    let authority = Authority::new();
+    let any = ([127, 0, 0, 1], 0).into();
+    let mut control = Control::start_at(any, Some(authority.server.clone())).await;
+    let gateway = follow(authority.config(&control)).await;
+    let mut stream = control.accept().await;
+    assert_eq!(stream.metadata.get("authorization").unwrap(), "Bearer one");
+    stream.subscriptions().await;
+    std::fs::write(authority.file("token"), "two\n").unwrap();
+    stream
+        .fail(Status::unauthenticated("the token has expired"))
+        .await;
+    shows(&gateway, "it is said", |push| {
+        let text = push["lastFailure"].as_str().unwrap_or_default();
+        text.contains("the token has expired") && text.contains("source.push.tokenFile")
+    })
+    .await;
+    let stream = control.accept().await;
+    assert_eq!(stream.metadata.get("authorization").unwrap(), "Bearer two");
+    let shown = reqwest::get(gateway.admin_url("/debug/config"))
+        .await
+        .unwrap();
+    assert!(!shown.text().await.unwrap().contains("Bearer"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_authority_is_not_believed() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let any = ([127, 0, 0, 1], 0).into();
+    let mut control = Control::start_at(any, Some(authority.server.clone())).await;
+    let gateway = follow(PushConfig {
+        ca_file: Some(other.file("ca")),
+        ..authority.config(&control)
+    })
+    .await;
+    shows(&gateway, "the certificate is refused", |push| {
+        push["lastFailure"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("certificate")
+    })
+    .await;
+    // The file is read for every attempt: once it is the right one, so is the connection.
+    std::fs::copy(authority.file("ca"), other.file("ca")).unwrap();
+    let mut stream = control.accept().await;
+    stream.subscriptions().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_is_shown_where_one_is_configured() {
+    let authority = Authority::new();
+    let any = ([127, 0, 0, 1], 0).into();
+    let must = authority.server.clone().client_auth_optional(false);
+    let mut control = Control::start_at(any, Some(must)).await;
+    let _gateway = follow(PushConfig {
+        token_file: None,
+        cert_file: Some(authority.file("cert")),
+        key_file: Some(authority.file("key")),
+        ..authority.config(&control)
+    })
+    .await;
+    let mut stream = control.accept().await;
+    assert!(stream.metadata.get("authorization").is_none());
+    stream.subscriptions().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_one_control_loop_goes_the_gateway_follows_another() {
+    let (mut one, mut two) = (Control::start().await, Control::start().await);
+    let gateway = follow(PushConfig {
+        addresses: vec![one.url(), two.url(), "http://127.0.0.1:1".into()],
+        ..one.config()
+    })
+    .await;
+    let (first, mut stream) = tokio::select! {
+        stream = one.accept() => (true, stream),
+        stream = two.accept() => (false, stream),
+    };
+    let subscriptions = stream.subscriptions().await;
+    assert_eq!(subscriptions.node, "default/gateway");
+    stream
+        .push(
+            sluice_e2e::harness::control::Pushed::upserts([server("pool")]),
+            1,
+        )
+        .await;
+    let (gone, mut left) = if first { (one, two) } else { (two, one) };
+    drop((stream, gone));
+    let mut stream = left.accept().await;
+    let subscriptions = stream.subscriptions().await;
+    let known = &subscriptions.known[&sluice_config::push::ResourceType::ModelServer];
+    assert_eq!(known.len(), 1, "only the difference need flow");
+    left.push(&mut stream, sluice_e2e::harness::control::Pushed::default())
+        .await;
+    shows(&gateway, "it is connected again", |push| {
+        push["connected"] == true
+    })
+    .await;
+    let metrics = gateway.metrics().await;
+    assert!(sample(&metrics, "sluice_push_reconnects_total", &[]) >= 1.0);
+    assert_eq!(sample(&metrics, "sluice_push_connected", &[]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_the_stream_is_said_and_tried_again() {
+    let mut bed = Bed::new().await;
+    bed.push([server("pool")]).await;
+    let denied = Status::permission_denied("no namespace is granted");
+    let next = bed.control.accept();
+    bed.stream.fail(denied).await;
+    bed.stream = next.await;
+    let push = &bed.gateway.running.source.push().unwrap().show();
+    let text = push["lastFailure"].as_str().unwrap();
+    assert!(
+        text.contains("no namespace is granted; grant the gateway's identity"),
+        "{text}"
+    );
+    assert_eq!(push["connected"], false);
+    assert_eq!(bed.gateway.generation(), 1, "what was in force is in force");
+}
