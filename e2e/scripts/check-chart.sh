@@ -26,10 +26,7 @@ export PYTHONDONTWRITEBYTECODE=1
 
 binaries=${CARGO_TARGET_DIR:-$repository/target}/debug
 cargo build --quiet --locked --package sluice-proxy --bin sluice-proxy
-export SLUICE_PROXY="$binaries/sluice-proxy"
-if [[ -f control/src/main.rs ]]; then
-    cargo build --quiet --locked --package sluice-control --bin sluice-control
-    export SLUICE_CONTROL="$binaries/sluice-control"
-fi
+cargo build --quiet --locked --package sluice-control --bin sluice-control
+export SLUICE_PROXY="$binaries/sluice-proxy" SLUICE_CONTROL="$binaries/sluice-control"
 
 "$python" -m unittest discover --start-directory e2e/chart --top-level-directory e2e/chart "$@"

@@ -37,6 +37,8 @@ trap cleanup EXIT
 build() {
     local program=$1 package=$1
     rustup target list --installed | grep -qx "$target" || rustup target add "$target"
+    # Of a development build only what runs: with all that debuggers want it is 3 GB.
+    if [[ $profile == dev ]]; then export CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=0; fi
     say "image-test: building $program for $target, profile $profile${CPU:+, $CPU}"
     CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=musl-gcc \
         RUSTFLAGS="${CPU:+-C target-cpu=$CPU}" \
@@ -122,15 +124,13 @@ YAML
 cp config/examples/quickstart.yaml "$work/etc-sluice-proxy/routes.yaml"
 run sluice-proxy "$metrics" --config /etc/sluice/sluice.yaml
 
-# The control loop has no main yet at this point of its history.
-if [[ -f control/src/main.rs ]]; then
-    build sluice-control
-    unpack sluice-control
-    operations=$(free_port) taken_ports+=" $operations"
-    push=$(free_port) taken_ports+=" $push"
-    debug=$(free_port) taken_ports+=" $debug"
-    # No API server is there: it must say that it lives all the same, and wait.
-    cat >"$work/etc-sluice-control/kubeconfig" <<YAML
+build sluice-control
+unpack sluice-control
+operations=$(free_port) taken_ports+=" $operations"
+push=$(free_port) taken_ports+=" $push"
+debug=$(free_port) taken_ports+=" $debug"
+# No API server is there: it must say that it lives all the same, and wait.
+cat >"$work/etc-sluice-control/kubeconfig" <<YAML
 apiVersion: v1
 kind: Config
 clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
@@ -138,6 +138,5 @@ users: [{name: none, user: {token: none}}]
 contexts: [{name: none, context: {cluster: none, user: none}}]
 current-context: none
 YAML
-    run sluice-control "$operations" --kubeconfig=/etc/sluice/kubeconfig --leader-elect=false --webhook=false \
-        "--push-address=127.0.0.1:$push" "--operations-address=127.0.0.1:$operations" "--debug-address=127.0.0.1:$debug"
-fi
+run sluice-control "$operations" --kubeconfig=/etc/sluice/kubeconfig --leader-elect=false --webhook=false \
+    "--push-address=127.0.0.1:$push" "--operations-address=127.0.0.1:$operations" "--debug-address=127.0.0.1:$debug"

@@ -35,7 +35,7 @@
 {{- define "sluice.control.namespaced-rules" -}}
 - apiGroups: [networking.serving.volcano.sh]
   resources: [externalmodelproviders, modelroutes, modelservers]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [networking.serving.volcano.sh]
   resources: [externalmodelproviders/status, modelroutes/status, modelservers/status]
   verbs: [patch]
