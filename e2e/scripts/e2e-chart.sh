@@ -115,18 +115,28 @@ say "e2e-chart: installed"
 
 # --- the control loop, as the release would have it run ---
 webhook=sluice-control-$namespace
-token=$(kubectl create token sluice-control --namespace "$namespace")
-sed "s/administrator-token/$token/" "$work/kubeconfig" >"$work/control.kubeconfig"
-# Its own flags, with this machine's addresses in place of the pod's.
-mapfile -t flags < <(kubectl get deployment sluice-control --namespace "$namespace" \
-    --output='jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' |
-    sed -e "s/^--push-address=.*/--push-address=127.0.0.1:$push/" -e "s/^--webhook-address=.*/--webhook-address=127.0.0.1:$webhook_port/" \
-        -e "s/^--operations-address=.*/--operations-address=127.0.0.1:$operations/")
-env POD_NAME=control-0 POD_NAMESPACE="$namespace" POD_IP=127.0.0.1 "$program" "${flags[@]}" \
-    --kubeconfig="$work/control.kubeconfig" --debug-address="127.0.0.1:$debug" >"$work/control.log" 2>&1 &
-control_process=$!
-children+=("$control_process")
-wait_for "http://127.0.0.1:$operations/readyz" 60 "$control_process" sluice-control
+# Sets `control_process`: the control loop with its own flags, this machine's addresses in place of the pod's, and its account.
+start_control() {
+    local token flags
+    token=$(kubectl create token sluice-control --namespace "$namespace")
+    sed "s/administrator-token/$token/" "$work/kubeconfig" >"$work/control.kubeconfig"
+    mapfile -t flags < <(kubectl get deployment sluice-control --namespace "$namespace" \
+        --output='jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{"\n"}{end}' |
+        sed -e "s/^--push-address=.*/--push-address=127.0.0.1:$push/" -e "s/^--webhook-address=.*/--webhook-address=127.0.0.1:$webhook_port/" \
+            -e "s/^--operations-address=.*/--operations-address=127.0.0.1:$operations/")
+    env POD_NAME=control-0 POD_NAMESPACE="$namespace" POD_IP=127.0.0.1 "$program" "${flags[@]}" \
+        --kubeconfig="$work/control.kubeconfig" --debug-address="127.0.0.1:$debug" >>"$work/control.log" 2>&1 &
+    control_process=$!
+    children+=("$control_process")
+    # Ready: every watch has brought its first list.
+    wait_for "http://127.0.0.1:$operations/readyz" 60 "$control_process" sluice-control
+}
+stop_control() {
+    kill -TERM "$control_process"
+    wait "$control_process" || fail "the control loop ended with status $? after SIGTERM: $(tail -n 3 "$work/control.log")"
+    ! leads || fail "the control loop ended and keeps the lease"
+}
+start_control
 in_namespace() { kubectl --namespace "$namespace" "$@"; }
 bundles() { kubectl get validatingwebhookconfiguration "$webhook" --output=jsonpath='{.webhooks[*].clientConfig.caBundle}'; }
 three_bundles() { (($(bundles | wc -w) == 3)); }
@@ -196,12 +206,20 @@ say "e2e-chart: $(kubectl get modelroutes,modelservers,externalmodelproviders --
 kubectl delete --namespace team-a -f config/examples/kthena >/dev/null
 
 # --- the end of the control loop ---
-kill -TERM "$control_process"
-wait "$control_process" || fail "the control loop ended with status $? after SIGTERM: $(tail -n 3 "$work/control.log")"
-! leads || fail "the control loop ended and keeps the lease"
-audit "$work/audit.json"
+stop_control
 
-# --- uninstall ---
+# --- uninstall, and the same with permissions in two namespaces only ---
+helm uninstall sluice --namespace "$namespace" >/dev/null
+helm install sluice helm/sluice --namespace "$namespace" --values e2e/chart/values/restricted.yaml \
+    --set control.webhook.failurePolicy=Ignore >"$work/install.log"
+kubectl apply --namespace team-a -f config/examples/kthena/simple.yaml >/dev/null
+start_control
+until_true 20 three_bundles
+judged() { kubectl get modelroute chat --namespace team-a --output=jsonpath='{.status.conditions[*].type}' | grep -q Accepted; }
+until_true 20 judged
+stop_control
+audit "$work/audit.json"
+kubectl delete --namespace team-a -f config/examples/kthena/simple.yaml >/dev/null
 helm uninstall sluice --namespace "$namespace" >/dev/null
 after=$(objects)
 (($(wc -l <<<"$before") > 50)) || fail "the list of objects is too short to be true: $before"
