@@ -66,7 +66,7 @@ ci: ## what a change must pass, on a bare machine too
 
 ## Measure (benches/README.md)
 
-.PHONY: bench sim sim-check bench-overhead bench-memory bench-syscalls bench-routing sim-vs-real
+.PHONY: bench sim sim-check bench-overhead bench-memory bench-syscalls bench-routing bench-push sim-vs-real
 bench: tools ## micro-benchmarks (criterion)
 	@$(step) cargo bench --locked --package sluice-benches
 sim: tools ## routing policies in virtual time: tables, target/bench/sim.json and pictures (SEED=1)
@@ -81,6 +81,8 @@ bench-syscalls: tools ## system calls per request, against a bound
 	@$(step) benches/overhead/run.sh syscalls
 bench-routing: tools ## routing in real time beside sglang-router, vllm-router and nginx (WORKLOADS= PEERS= REQUESTS=2048)
 	@$(step) benches/routing/run.sh
+bench-push: tools ## the control loop's push to simulated gateways: changes, first pushes, storms (ARGS=--help)
+	@$(step) cargo run --quiet --release --locked --package sluice-benches --bin push-bench -- $(ARGS)
 sim-vs-real: tools ## the simulator's figures beside those of the last bench-routing, 10 % apart at most
 	@$(step) env SIM="cargo run --quiet --release --locked --package sluice-benches --bin sim --" \
 		python3 benches/routing/compare.py

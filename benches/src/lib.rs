@@ -1,6 +1,7 @@
 //! Helpers shared by the benches: what is measured lives in `benches/benches` and `benches/src/bin`.
 
 pub mod load;
+pub mod push;
 pub mod sim;
 
 use std::path::PathBuf;

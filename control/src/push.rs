@@ -145,7 +145,8 @@ impl Default for PushLimits {
 }
 
 impl Push {
-    /// Serves `state` to whom `authenticator` knows and `grants` names, until `shutdown` becomes true.
+    /// Serves `state` to whom `authenticator` knows and `grants` names, until `shutdown` becomes true, or nobody
+    /// is left to say so.
     pub fn new(
         state: Arc<PushState>,
         authenticator: Authenticator,
