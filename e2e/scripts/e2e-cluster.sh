@@ -36,6 +36,7 @@ done
 unshare -n -m -p --fork true || fail "namespaces cannot be made here (a container needs to be privileged)"
 
 "$(dirname "$0")/fetch-cluster.sh"
+"$(dirname "$0")/fetch-helm.sh"
 say "e2e-cluster: building the binaries and the tests"
 cargo build --locked --workspace --bins
 tests=$(cargo test --locked --package sluice-e2e --test cluster --no-run --message-format=json 2>/dev/null |
@@ -46,7 +47,7 @@ folder=${CARGO_TARGET_DIR:-$repository/target}/e2e-cluster
 rm -rf "$folder"
 mkdir -p "$folder"
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$folder/hosts"
-export SLUICE_KUBE="$cache/cluster/kube" SLUICE_CLUSTER_FOLDER="$folder"
+export SLUICE_KUBE="$cache/cluster/kube" SLUICE_HELM="$cache/cluster/bin/helm" SLUICE_CLUSTER_FOLDER="$folder"
 # Tests spend their time waiting, so more of them than processors run at once.
 unshare -n -m -p --fork --kill-child --mount-proc "$0" --inside \
     "$tests" --ignored --test-threads "${TEST_THREADS:-4}" "$@"

@@ -14,11 +14,13 @@
 //! # }
 //! ```
 
+mod chart;
 pub mod client;
 mod control_plane;
 pub mod faults;
 pub mod keys;
 pub mod kubelet;
+mod load;
 pub mod manifests;
 mod namespace;
 mod process;
@@ -26,6 +28,7 @@ mod program;
 mod report;
 mod services;
 mod shared;
+pub mod sluice;
 mod wait;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -46,10 +49,12 @@ use kubelet::{Images, Kubelet, KubeletOptions, NodeOptions, RunningPod};
 use services::{Hosts, Services};
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
+pub use load::{Load, Record, Served};
 pub use namespace::{Endpoint, Namespace};
 pub use process::{Process, ProcessHandle};
 pub use program::Program;
-pub use shared::on_cluster;
+pub use shared::{on_cluster, on_sluice};
+pub use sluice::Sluice;
 pub use wait::{Look, PATIENCE, eventually, within};
 
 /// What a cluster is started with.

@@ -63,17 +63,26 @@ pub async fn delete(client: &Client, namespace: &str, text: &str) -> anyhow::Res
     Ok(())
 }
 
+/// The custom resource definitions of `crds/yaml`, in one text.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn crds() -> anyhow::Result<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(&folder).context("crds/yaml is missing")? {
+        texts.push(std::fs::read_to_string(entry?.path())?);
+    }
+    Ok(texts.join("\n---\n"))
+}
+
 /// Applies `crds/yaml` and waits until its kinds are served.
 ///
 /// # Errors
 /// When one is refused or not served in time.
 pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
-    for entry in std::fs::read_dir(&folder).context("crds/yaml is missing")? {
-        let text = std::fs::read_to_string(entry?.path())?;
-        for crd in apply(client, "default", &text).await? {
-            established(client, &crd.name_any()).await?;
-        }
+    for crd in apply(client, "default", &crds()?).await? {
+        established(client, &crd.name_any()).await?;
     }
     Ok(())
 }
