@@ -1,15 +1,18 @@
 //! Which pods gateways send requests to, while pods, labels and namespaces change.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use sluice_e2e::cluster::kubelet::ProbeKind;
 use sluice_e2e::cluster::sluice::{condition, resources};
-use sluice_e2e::cluster::{Load, Look, Namespace, Sluice, eventually, on_sluice};
+use sluice_e2e::cluster::{Load, Look, Namespace, Sluice, eventually, on_cluster, on_sluice};
+use sluice_e2e::harness::client;
 
 use super::manifests::{all, pool, route, server};
 
@@ -45,16 +48,21 @@ async fn patch(namespace: &Namespace, pod: &Pod, metadata: Value) -> Result<()> 
     Ok(())
 }
 
-/// Requests that a pod's engine has begun.
-async fn begun(pod: &Pod) -> Result<f64> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    let url = format!("http://{}:8000/metrics", address.context("an address")?);
-    let text = reqwest::get(url).await?.text().await?;
-    Ok(sluice_e2e::harness::client::sample(
-        &text,
-        "vllm:request_success_total",
-        &[],
-    ))
+/// Requests that a pod's engine has answered.
+async fn answered(pod: &Pod) -> Result<f64> {
+    let text = metrics(pod, 8000).await?;
+    Ok(client::sample(&text, "vllm:request_success_total", &[]))
+}
+
+async fn metrics(pod: &Pod, port: u16) -> Result<String> {
+    let url = format!("http://{}:{port}/metrics", address(pod)?);
+    Ok(reqwest::get(url).await?.text().await?)
+}
+
+fn address(pod: &Pod) -> Result<&str> {
+    let status = pod.status.as_ref();
+    let address = status.and_then(|status| status.pod_ip.as_deref());
+    address.context("it has no address")
 }
 
 #[test]
@@ -72,9 +80,9 @@ fn a_pod_marked_as_draining_gets_nothing_new_until_the_mark_goes() {
         counts(&namespace, 2, 1, 1).await?;
         let load = Load::start(sluice.url(), "marked", 4, 2);
         load.goes_on(8).await?;
-        let before = begun(&pod).await?;
+        let before = answered(&pod).await?;
         load.goes_on(100).await?;
-        ensure!(begun(&pod).await? == before, "it is sent requests");
+        ensure!(answered(&pod).await? == before, "it is sent requests");
         patch(
             &namespace,
             &pod,
@@ -82,7 +90,7 @@ fn a_pod_marked_as_draining_gets_nothing_new_until_the_mark_goes() {
         )
         .await?;
         eventually("it is sent requests again", || async {
-            let now = begun(&pod).await?;
+            let now = answered(&pod).await?;
             Ok(Look::when(now > before, now))
         })
         .await?;
@@ -102,9 +110,9 @@ fn a_pod_whose_label_goes_is_unbound() {
         patch(&namespace, &pod, json!({"labels": {"app": "put-aside"}})).await?;
         // The Deployment makes another one in its place.
         eventually("it is out", || async {
-            let before = begun(&pod).await?;
+            let before = answered(&pod).await?;
             load.goes_on(20).await?;
-            let after = begun(&pod).await?;
+            let after = answered(&pod).await?;
             Ok(Look::when(before == after, (before, after)))
         })
         .await?;
@@ -180,17 +188,12 @@ fn gateways_know_each_pod_by_address_and_zone() {
     on_sluice("zones", |namespace, sluice| async move {
         serving(&namespace, &sluice, "zoned", 3).await?;
         let pods = namespace.pods("app=engine").await?;
-        let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let addresses: BTreeSet<_> = pods.iter().filter_map(address).collect();
+        let addresses: BTreeSet<_> = pods.iter().map(address).collect::<Result<_>>()?;
         ensure!(addresses.len() == 3, "{addresses:?}");
         for gateway in sluice.gateways().await? {
-            let url = format!(
-                "http://{}:9090/metrics",
-                address(&gateway).context("an address")?
-            );
             eventually("each pod is in the gateway's metrics", || async {
-                let text = reqwest::get(&url).await?.text().await?;
-                let known = |it: &&String| text.contains(&format!("\"{it}:8000\""));
+                let text = metrics(&gateway, 9090).await?;
+                let known = |it: &&&str| text.contains(&format!("\"{it}:8000\""));
                 let missing: Vec<_> = addresses.iter().filter(|it| !known(it)).collect();
                 Ok(Look::when(missing.is_empty(), missing))
             })
@@ -198,4 +201,96 @@ fn gateways_know_each_pod_by_address_and_zone() {
         }
         Ok(())
     });
+}
+
+/// Pods that no kubelet runs: only their objects count here.
+const MANY: u32 = 5000;
+
+#[test]
+#[ignore = "needs a control plane: make e2e-cluster"]
+fn a_selector_may_match_thousands_of_pods() {
+    on_cluster("thousands", |namespace| async move {
+        let sluice = Sluice::install_for_itself(&namespace, "").await?;
+        let began = Instant::now();
+        let pods = namespace.api::<Pod>();
+        let made = stream::iter(0..MANY).map(|number| make_ready(&pods, number));
+        made.buffer_unordered(32).try_collect::<()>().await?;
+        super::say(&format!(
+            "thousands: {MANY} pods made in {:?}",
+            began.elapsed()
+        ));
+        let documents = [
+            server("engine", "engine"),
+            route("crowded", &[("engine", 1)]),
+        ];
+        let began = Instant::now();
+        namespace.apply(&all(&documents)).await?;
+        counts(&namespace, MANY, MANY, 0).await?;
+        condition(
+            &namespace,
+            "ModelServer/engine",
+            "Programmed",
+            "True",
+            "Programmed",
+        )
+        .await?;
+        super::say(&format!(
+            "thousands: acknowledged after {:?}",
+            began.elapsed()
+        ));
+        let gateway = sluice.gateways().await?.remove(0);
+        drain(&namespace, "pod-7", &gateway).await?;
+        let control = sluice.controls().await?.remove(0);
+        let process = namespace
+            .running(&control)?
+            .process("control")
+            .context("it runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        let peak = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap_or_default();
+        super::say(&format!("thousands: the control loop's {peak}"));
+        Ok(())
+    });
+}
+
+/// Marks a pod as draining, until the gateway says that one is.
+async fn drain(namespace: &Namespace, name: &str, gateway: &Pod) -> Result<()> {
+    let draining = async || {
+        let text = metrics(gateway, 9090).await?;
+        anyhow::Ok(client::sample(&text, "sluice_endpoint_draining", &[]).to_string())
+    };
+    ensure!(draining().await? == "0", "nothing drains yet");
+    let pod = namespace.api::<Pod>().get(name).await?;
+    patch(
+        namespace,
+        &pod,
+        json!({"annotations": {"sluice.dev/draining": "true"}}),
+    )
+    .await?;
+    eventually("one drains", || async {
+        let now = draining().await?;
+        Ok(Look::when(now == "1", now))
+    })
+    .await
+}
+
+async fn make_ready(pods: &Api<Pod>, number: u32) -> Result<()> {
+    let name = format!("pod-{number}");
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"app": "engine"}},
+        "spec": {"schedulerName": "nobody", "containers": [{"name": "engine", "image": "none"}]},
+    }))?;
+    pods.create(&PostParams::default(), &pod).await?;
+    let address = format!("10.246.{}.{}", number / 250, number % 250 + 1);
+    let status = json!({"status": {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+        .await?;
+    Ok(())
 }

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sluice_config::bootstrap::PushConfig;
+use sluice_config::push::ResourceType;
 use sluice_e2e::harness::client::sample;
-use sluice_e2e::harness::control::Control;
-use sluice_e2e::harness::pushed::server;
+use sluice_e2e::harness::control::{Control, Pushed};
+use sluice_e2e::harness::pushed::{Pod, route, server};
 use sluice_e2e::harness::{Gateway, wait_until};
 use tempfile::TempDir;
 use tonic::Status;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, engine};
 
 /// An authority, and what it has signed for a control loop at `localhost` and for a gateway.
 struct Authority {
@@ -22,24 +23,31 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, with a changed certificate of the control loop.
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let issue = |name: &str| {
+        let named = |name: &str| CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let issue = |params: CertificateParams| {
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
             (
                 params.signed_by(&key, &issuer).unwrap().pem(),
                 key.serialize_pem(),
             )
         };
-        let (cert, key) = issue("localhost");
+        let mut params = named("localhost");
+        change(&mut params);
+        let (cert, key) = issue(params);
         let server = ServerTlsConfig::new()
             .identity(Identity::from_pem(cert, key))
             .client_ca_root(Certificate::from_pem(issuer.pem()))
             .client_auth_optional(true);
-        let (cert, key) = issue("gateway");
+        let (cert, key) = issue(named("gateway"));
         for (name, text) in [
             ("ca", issuer.pem()),
             ("cert", cert),
@@ -131,6 +139,22 @@ async fn a_certificate_of_another_authority_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_has_expired_is_not_believed() {
+    let authority = Authority::with(|params| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    });
+    let any = ([127, 0, 0, 1], 0).into();
+    let control = Control::start_at(any, Some(authority.server.clone())).await;
+    let gateway = follow(authority.config(&control)).await;
+    shows(&gateway, "it is said", |push| {
+        let text = push["lastFailure"].as_str().unwrap_or_default();
+        text.contains("expired")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_shown_where_one_is_configured() {
     let authority = Authority::new();
     let any = ([127, 0, 0, 1], 0).into();
@@ -162,20 +186,14 @@ async fn when_one_control_loop_goes_the_gateway_follows_another() {
     };
     let subscriptions = stream.subscriptions().await;
     assert_eq!(subscriptions.node, "default/gateway");
-    stream
-        .push(
-            sluice_e2e::harness::control::Pushed::upserts([server("pool")]),
-            1,
-        )
-        .await;
+    stream.push(Pushed::upserts([server("pool")]), 1).await;
     let (gone, mut left) = if first { (one, two) } else { (two, one) };
     drop((stream, gone));
     let mut stream = left.accept().await;
     let subscriptions = stream.subscriptions().await;
-    let known = &subscriptions.known[&sluice_config::push::ResourceType::ModelServer];
+    let known = &subscriptions.known[&ResourceType::ModelServer];
     assert_eq!(known.len(), 1, "only the difference need flow");
-    left.push(&mut stream, sluice_e2e::harness::control::Pushed::default())
-        .await;
+    left.push(&mut stream, Pushed::default()).await;
     shows(&gateway, "it is connected again", |push| {
         push["connected"] == true
     })
@@ -183,6 +201,41 @@ async fn when_one_control_loop_goes_the_gateway_follows_another() {
     let metrics = gateway.metrics().await;
     assert!(sample(&metrics, "sluice_push_reconnects_total", &[]) >= 1.0);
     assert_eq!(sample(&metrics, "sluice_push_connected", &[]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_control_loop_knows_takes_the_place_of_what_the_first_did() {
+    let models = ["both", "first", "second"];
+    let engine = engine(|options| options.models = models.map(str::to_owned).into());
+    let mut bed = Bed::new().await;
+    let other = Control::start_at(bed.control.address(), None);
+    let pod = Pod::new("a", engine.addr(), &["pool"]);
+    let [both, first, second] = models.map(|model| route(model, model, &[("pool", 1)]));
+    bed.push([server("pool"), pod.upsert(), both, first]).await;
+    assert_eq!(bed.ask("first").await.status, 200);
+    let Bed {
+        control,
+        stream,
+        gateway,
+        client,
+    } = bed;
+    drop((control, stream));
+    let mut control = other.await;
+    let mut stream = control.accept().await;
+    stream.subscriptions().await;
+    // The second is behind in one thing and ahead in another.
+    let mut pushed = Pushed::removal(ResourceType::ModelRoute, "default/first");
+    pushed.upserts.push(second);
+    control.push(&mut stream, pushed).await;
+    let bed = Bed {
+        control,
+        stream,
+        gateway,
+        client,
+    };
+    for (model, status) in [("both", 200), ("first", 404), ("second", 200)] {
+        assert_eq!(bed.ask(model).await.status, status, "{model}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
