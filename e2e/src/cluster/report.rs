@@ -9,14 +9,18 @@ use kube::api::ListParams;
 use super::namespace::Namespace;
 use super::process::tail;
 
+/// More of them would hide the rest.
+const MOST_PODS: usize = 50;
+
 /// Everything worth reading; what cannot be read is said instead.
 pub(super) async fn of(namespace: &Namespace) -> String {
     let mut text = format!("namespace {}\n", namespace.name());
     match namespace.pods("").await {
         Ok(pods) => {
-            for pod in pods {
-                of_pod(&mut text, namespace, &pod);
+            for pod in pods.iter().take(MOST_PODS) {
+                of_pod(&mut text, namespace, pod);
             }
+            writeln!(text, "{} pods in all", pods.len()).expect(STRING);
         }
         Err(error) => writeln!(text, "pods cannot be listed: {error:#}").expect(STRING),
     }

@@ -235,12 +235,15 @@ impl Sluice {
         };
         let own: Vec<_> = record.iter().filter(own).collect();
         ensure!(!own.is_empty(), "nothing is on record for {prefix}*");
-        let denied = own
-            .iter()
-            .filter(|event| event["responseStatus"]["code"] == 403);
+        let denied = own.iter().filter(forbidden);
         let words = denied.map(|event| format!("{} {}", event["verb"], event["requestURI"]));
         Ok(words.collect())
     }
+}
+
+/// By who asks. (A namespace that is ending refuses with the same status whatever is new in it.)
+fn forbidden(event: &&&Value) -> bool {
+    event["annotations"]["authorization.k8s.io/decision"] == "forbid"
 }
 
 /// The model that an answer comes from, by its own name.
