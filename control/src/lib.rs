@@ -8,8 +8,6 @@ pub mod certificates;
 pub mod client;
 pub mod commands;
 pub mod events;
-#[cfg(test)]
-mod fake_cluster;
 pub mod flags;
 pub mod grants;
 pub mod index;
