@@ -189,6 +189,7 @@ impl DocumentPlace {
             path: path.to_string(),
             message: finding.message.clone(),
             remedy: finding.remedy.clone(),
+            topic: finding.topic,
         }
     }
 }

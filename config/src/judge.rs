@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::document::{DocumentPlace, Reading, Resource, read, without_echoes};
+use crate::document::{Document, DocumentPlace, Reading, Resource, read, without_echoes};
 use crate::filters::FilterSet;
 use crate::problem::Problem;
 use crate::validate::{Origin, Regexes, validate};
@@ -46,25 +46,35 @@ pub fn judge(value: Value, source: &str, filters: &FilterSet) -> Judgement {
             };
         }
     };
-    let mut findings = document.findings.clone();
-    if let Some(resource) = &document.resource {
-        let meaning = validate(
-            &document.identity,
-            resource,
-            Origin::Push,
-            filters,
-            &mut Regexes::default(),
-        );
-        findings.extend(without_echoes(&document.findings, meaning));
-    }
-    let problems = findings.iter().map(|finding| document.problem(finding));
-    let problems = problems.collect();
+    let problems = problems(&document, Origin::Push, (filters, &mut Regexes::default()));
     Judgement {
         resource: Arc::into_inner(document)
             .and_then(|document| document.resource)
             .map(Arc::unwrap_or_clone),
         problems,
     }
+}
+
+/// What documents are held against.
+pub(crate) type Judge<'a> = (&'a FilterSet, &'a mut Regexes);
+
+/// All that is wrong with a document by itself: with its shape first, then with what it means.
+pub(crate) fn problems(
+    document: &Document,
+    origin: Origin,
+    (filters, regexes): Judge<'_>,
+) -> Vec<Problem> {
+    let shape = &document.findings;
+    let meaning = document.resource.as_ref().map(|resource| {
+        let meaning = validate(&document.identity, resource, origin, filters, regexes);
+        without_echoes(shape, meaning)
+    });
+    let shape = shape.iter().map(|finding| document.problem(finding));
+    let mut problems: Vec<_> = shape.collect();
+    for finding in meaning.into_iter().flatten() {
+        problems.push(document.problem(&finding));
+    }
+    problems
 }
 
 #[cfg(test)]

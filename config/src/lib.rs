@@ -35,6 +35,6 @@ pub use file_source::FileSource;
 pub use filters::{AnyFilter, FilterCheck, FilterSet};
 pub use judge::{Judgement, judge};
 pub use load::{LoadedDocuments, MAX_FILE_BYTES};
-pub use problem::{Problem, Report, Severity};
+pub use problem::{Problem, Report, Severity, Topic};
 pub use router_configuration::RouterConfiguration;
 pub use snapshot::Snapshot;

@@ -1,6 +1,7 @@
 //! What is wrong with a file, said so that it can be mended: where, what, and what to do.
 //!
-//! Not for errors that a program handles; nobody matches on a [`Problem`].
+//! Not for errors that a program handles; nobody matches on a [`Problem`]'s words. Who shows some and not others goes by
+//! its [`Topic`].
 
 use std::fmt;
 
@@ -16,6 +17,20 @@ pub enum Severity {
     Error,
     /// It takes effect, but probably not as its author thinks.
     Warning,
+}
+
+/// What a problem is about, where that decides who hears of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Everybody's business.
+    #[default]
+    General,
+    /// A document of a kind that is none of ours, which is passed over.
+    OtherKind,
+    /// True only of documents from files, where nobody looks for pods.
+    FilesOnly,
+    /// A route's target that is not among the documents.
+    MissingTarget,
 }
 
 /// One thing that is wrong with one file.
@@ -35,6 +50,9 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// What it is about.
+    #[serde(skip)]
+    pub topic: Topic,
 }
 
 impl Problem {
@@ -90,6 +108,7 @@ pub(crate) struct Finding {
     pub(crate) path: FieldPath,
     pub(crate) message: String,
     pub(crate) remedy: String,
+    pub(crate) topic: Topic,
     /// The key stands there twice: point at the second.
     pub(crate) duplicate: bool,
 }
@@ -106,8 +125,13 @@ impl Finding {
             path: path.into(),
             message,
             remedy,
+            topic: Topic::General,
             duplicate: false,
         }
+    }
+
+    pub(crate) fn about(self, topic: Topic) -> Self {
+        Self { topic, ..self }
     }
 
     pub(crate) fn is_error(&self) -> bool {
@@ -165,6 +189,7 @@ mod tests {
             path: "spec.rules[0]".into(),
             message: "no target".into(),
             remedy: "add one".into(),
+            topic: Topic::General,
         };
         assert_eq!(
             problem.to_string(),

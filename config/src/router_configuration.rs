@@ -318,6 +318,7 @@ fn problem(source: &Source, position: usize, finding: &Finding) -> Problem {
         path: finding.path.to_string(),
         message: finding.message.clone(),
         remedy: finding.remedy.clone(),
+        topic: finding.topic,
     }
 }
 

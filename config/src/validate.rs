@@ -14,7 +14,7 @@ pub(crate) use self::server::split_address;
 use crate::document::{Identity, Resource};
 use crate::filters::FilterSet;
 use crate::path::{FieldPath, Place};
-use crate::problem::Finding;
+use crate::problem::{Finding, Topic};
 
 /// Where a document comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,11 @@ impl Checker<'_> {
 
     fn warn(&mut self, at: Place<'_>, message: impl Into<String>, remedy: impl Into<String>) {
         self.findings.push(Finding::warning(at, message, remedy));
+    }
+
+    fn warn_about(&mut self, topic: Topic, at: Place<'_>, message: &str, remedy: &str) {
+        let finding = Finding::warning(at, message, remedy);
+        self.findings.push(finding.about(topic));
     }
 
     fn metadata(&mut self, identity: &Identity, at: Place<'_>) {

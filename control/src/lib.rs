@@ -8,8 +8,6 @@ pub mod certificates;
 pub mod client;
 pub mod commands;
 pub mod events;
-#[cfg(test)]
-mod fake_cluster;
 pub mod flags;
 pub mod grants;
 pub mod index;
@@ -19,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod operations;
 pub mod push;
+pub mod replicas;
 pub mod server;
 pub mod state;
 pub mod status;

@@ -6,6 +6,10 @@ use clap::Parser;
 use sluice_control::flags::{self, Command, Flags, Note, RunFlags};
 use sluice_control::{commands, logging, server};
 
+/// The image is static: musl's own allocator takes a lock for every call.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let (arguments, notes) = flags::translate(std::env::args_os());
     let flags = Flags::parse_from(arguments);

@@ -28,4 +28,4 @@ pub use self::desired::Desired;
 pub use self::gate::WriteGate;
 pub use self::programmed::{Acknowledged, Acknowledgements, Rejection};
 pub(crate) use self::writer::api_resource;
-pub use self::writer::{FIELD_MANAGER, StatusMetrics, StatusWriter};
+pub use self::writer::{StatusMetrics, StatusWriter};

@@ -177,7 +177,7 @@ mod tests {
         let mut object = server.object(PATH).unwrap();
         object["data"]["ca.crt"] = "overwritten".into();
         object["data"]["theirs"] = "kept".into();
-        server.put(PATH, object);
+        server.put_at(PATH, object);
         assert!(upkeep.pass().await.unwrap());
         let data = server.object(PATH).unwrap()["data"].clone();
         assert_eq!(data, json!({ "ca.crt": "one", "theirs": "kept" }));

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Builds the control plane of the cluster tests (e2e/cluster: etcd, Kubernetes API server, scheduler, controller manager
 # and kubectl in one program) into .cache/cluster/HASH/kube, where HASH is that of its sources; does nothing when it is
-# there. With --helm also builds helm into .cache/cluster/bin. Needs Go and, once, its module proxy; the first build
-# takes some 20 minutes of CPU time and 4 GiB of memory, and leaves 5 GB in Go's own caches, which make the next quick.
+# there. Needs Go and, once, its module proxy; the first build takes some 20 minutes of CPU time and 4 GiB of memory, and
+# leaves 5 GB in Go's own caches, which make the next quick. Helm is fetch-helm.sh's.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 kubernetes=1.37.2 # as in e2e/cluster/go.mod, which is checked below
-helm=4.3.1
 source_folder="$repository/e2e/cluster"
 folder="$cache/cluster"
 
@@ -39,17 +38,6 @@ build_kube() {
     say "cluster: built in $SECONDS s"
 }
 
-build_helm() {
-    if [[ -x $folder/bin/helm ]] && "$folder/bin/helm" version --short 2>/dev/null | grep -q "^v$helm"; then
-        say "cluster: helm $helm present in .cache/cluster/bin"
-        return
-    fi
-    need_go
-    say "cluster: building helm $helm; the first time takes some 3 minutes"
-    GOBIN="$folder/bin" CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" "helm.sh/helm/v4/cmd/helm@v$helm" ||
-        fail "helm does not build; is the module proxy reachable ($(go env GOPROXY))?"
-}
-
 if [[ -x $program ]]; then
     say "cluster: control plane present in .cache/cluster/$hash (Kubernetes $kubernetes)"
 else
@@ -57,6 +45,3 @@ else
 fi
 # A fixed name for people and scripts; tests follow it.
 ln -sfn "$hash/kube" "$folder/kube"
-if [[ ${1:-} == --helm ]]; then
-    build_helm
-fi

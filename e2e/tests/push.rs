@@ -13,6 +13,8 @@ mod disk;
 mod draining;
 #[path = "push/layers.rs"]
 mod layers;
+#[path = "push/real.rs"]
+mod real;
 #[path = "push/refused.rs"]
 mod refused;
 #[path = "push/serves.rs"]

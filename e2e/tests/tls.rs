@@ -1,14 +1,23 @@
-//! TLS on both sides of the gateway: an inner gateway serves it, an outer one speaks it to its "engine".
+//! TLS on both sides of the gateway: an inner gateway serves it, an outer one speaks it to its "engine". And the
+//! certificates of listeners, which are replaced while connections are open.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use sluice_config::bootstrap::ListenerTls;
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{chat, http1};
-use sluice_e2e::harness::{Gateway, model_route, model_server};
+use sluice_e2e::harness::{Gateway, model_route, model_server, series_sum, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 struct Certificate {
     _folder: tempfile::TempDir,
@@ -130,4 +139,88 @@ async fn a_certificate_that_does_not_match_its_key_stops_the_start_with_words() 
         .err()
         .unwrap();
     assert!(format!("{refused:#}").contains("missing.pem"));
+}
+
+impl Certificate {
+    fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(&self.cert).unwrap()
+    }
+
+    /// Puts another one in the place of this.
+    fn replace(&self, other: &Certificate) {
+        std::fs::copy(&other.key, &self.key).unwrap();
+        std::fs::copy(&other.cert, &self.cert).unwrap();
+    }
+}
+
+/// A new connection of somebody who trusts all of these; with the certificate that it was shown.
+async fn connect(
+    address: SocketAddr,
+    trusted: &[CertificateDer<'static>],
+) -> (TlsStream<TcpStream>, CertificateDer<'static>) {
+    let mut roots = RootCertStore::empty();
+    for certificate in trusted {
+        roots.add(certificate.clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await.unwrap();
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    (stream, shown.into_owned())
+}
+
+/// Lists models on an open connection.
+async fn models(stream: &mut TlsStream<TcpStream>) -> String {
+    let request = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it is cut");
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_to_new_connections_and_cuts_no_old_one() {
+    let engine = EngineServer::start(EngineOptions::instant("sim")).unwrap();
+    let (files, second, third) = (certificate(), certificate(), certificate());
+    let all = [&files, &second, &third].map(Certificate::der);
+    let gateway = inner(&engine, &files).await;
+    let refused = async || {
+        let metrics = gateway.metrics().await;
+        series_sum(&metrics, "sluice_certificates_refused", &[])
+    };
+    let shows = async |expected: &CertificateDer<'static>| {
+        connect(gateway.address, &all).await.1 == *expected
+    };
+    let (mut old, shown) = connect(gateway.address, &all).await;
+    assert_eq!(shown, all[0]);
+    assert!(models(&mut old).await.starts_with("HTTP/1.1 200"));
+
+    files.replace(&second);
+    wait_until("the new certificate is shown", || shows(&all[1])).await;
+    assert!(models(&mut old).await.starts_with("HTTP/1.1 200"));
+
+    std::fs::write(&files.cert, "no certificate").unwrap();
+    wait_until("the refusal is counted", async || refused().await == 1.0).await;
+    assert!(shows(&all[1]).await, "the last good one is in use");
+    let metrics = gateway.metrics().await;
+    let failed = series_sum(
+        &metrics,
+        "sluice_certificate_reads_total",
+        &["outcome=\"failed\""],
+    );
+    assert!(failed >= 1.0, "{metrics}");
+
+    files.replace(&third);
+    wait_until("the next good one is shown", || shows(&all[2])).await;
+    assert_eq!(refused().await, 0.0);
+    assert!(models(&mut old).await.starts_with("HTTP/1.1 200"));
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sluice_config::auth::JwtParams;
 use sluice_config::scheduling::SchedulingParams;
 use sluice_config::watch::{Fingerprint, Watcher};
-use sluice_config::{Bootstrap, Problem, Report, RouterConfiguration, Severity};
+use sluice_config::{Bootstrap, Problem, Report, RouterConfiguration, Severity, Topic};
 
 use crate::gateway::Gateway;
 use crate::telemetry::metrics::ProblemSource;
@@ -111,6 +111,7 @@ impl Own {
                     "it has no effect: the bootstrap file's `{before}` goes before it"
                 ),
                 remedy: format!("remove `{before}` there, or this"),
+                topic: Topic::General,
             })
             .collect()
     }

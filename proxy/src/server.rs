@@ -30,6 +30,7 @@ use crate::serving::{self, ServingStore, Warm};
 use crate::source::Source;
 use crate::telemetry::{AccessLog, BuildInfo, Metrics};
 use app::GatewayService;
+use tls::CertificateWatch;
 
 pub use shutdown::{Stop, StopHandle};
 
@@ -41,6 +42,8 @@ pub struct Assembly {
     pub source: Arc<Source>,
     defaults: Arc<Defaults>,
     server: Server,
+    /// Dropped when everything has ended.
+    _certificates: Vec<CertificateWatch>,
 }
 
 impl Assembly {
@@ -67,12 +70,13 @@ impl Assembly {
         let gateway = Arc::new(gateway(config, &written)?);
         let defaults = Defaults::start(written, Arc::clone(&gateway))?;
         let source = Source::start(Arc::clone(&gateway))?;
-        let server = server(&gateway, &source, &defaults)?;
+        let (server, certificates) = server(&gateway, &source, &defaults)?;
         Ok(Self {
             gateway,
             source,
             defaults,
             server,
+            _certificates: certificates,
         })
     }
 
@@ -157,7 +161,7 @@ fn server(
     gateway: &Arc<Gateway>,
     source: &Arc<Source>,
     defaults: &Arc<Defaults>,
-) -> anyhow::Result<Server> {
+) -> anyhow::Result<(Server, Vec<CertificateWatch>)> {
     let config = &gateway.config;
     let threads = config.threads();
     let conf = ServerConf {
@@ -168,6 +172,7 @@ fn server(
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
+    let mut certificates = Vec::new();
     // One service for each kind of listener: HTTP/2 by prior knowledge is a property of the service.
     for h2c in [false, true] {
         let listeners: Vec<&Listener> = config
@@ -181,7 +186,9 @@ fn server(
         let app = GatewayService::new(Arc::clone(gateway), h2c);
         let mut service = Service::new("gateway".to_owned(), app);
         for listener in listeners {
-            service.add_listener(listener_config(listener)?);
+            let (listener, certificate) = listener_config(listener, &gateway.metrics)?;
+            service.add_listener(listener);
+            certificates.extend(certificate);
         }
         server.add_service(service);
     }
@@ -200,18 +207,23 @@ fn server(
     server.add_service(background_service("upkeep", upkeep));
     let refresher = Refresher(Arc::clone(&gateway.auth));
     server.add_service(background_service("auth", refresher));
-    Ok(server)
+    Ok((server, certificates))
 }
 
-fn listener_config(listener: &Listener) -> anyhow::Result<ListenerConfig> {
+/// With what keeps its certificate the newest, where it has one.
+fn listener_config(
+    listener: &Listener,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(ListenerConfig, Option<CertificateWatch>)> {
     // Requests are read into place, and answers written whole. The buffers would also be 64 KiB a connection.
     let buffers = L4BufferSettings::unbuffered();
     let endpoint = ListenerConfig::tcp(listener.address.to_string()).l4_buffer(buffers);
     let Some(tls) = &listener.tls else {
-        return Ok(endpoint);
+        return Ok((endpoint, None));
     };
-    let settings = tls::settings(tls).with_context(|| format!("listener {}", listener.address))?;
-    Ok(endpoint.tls(settings))
+    let settings = tls::settings(listener.address, tls, Arc::clone(metrics));
+    let (settings, watch) = settings.with_context(|| format!("listener {}", listener.address))?;
+    Ok((endpoint.tls(settings), Some(watch)))
 }
 
 /// For tests and tools: a server on a thread of its own.

@@ -224,6 +224,7 @@ fn problem(source: &Source, finding: &Finding) -> Problem {
         path: finding.path.to_string(),
         message: finding.message.clone(),
         remedy: finding.remedy.clone(),
+        topic: finding.topic,
     }
 }
 

@@ -3,21 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::document::{Document, Identity, Resource, without_echoes};
-use crate::filters::FilterSet;
+use crate::document::{Document, Identity, Resource};
+use crate::judge::{Judge, problems};
 use crate::load::LoadedFile;
 use crate::path::FieldPath;
 use crate::problem::{Finding, Problem};
-use crate::validate::{Origin, Regexes, validate};
+use crate::validate::Origin;
 
 use super::pushed::Documents;
 use super::references;
 
 /// Documents in force, by identity.
 pub(super) type InForce = BTreeMap<Identity, Kept>;
-
-/// What documents are held against.
-pub(super) type Judge<'a> = (&'a FilterSet, &'a mut Regexes);
 
 /// A good document and when its first good version came.
 #[derive(Debug, Clone)]
@@ -90,13 +87,7 @@ impl Files {
         pass.rejected
     }
 
-    fn take(
-        &self,
-        document: &Arc<Document>,
-        (filters, regexes): Judge<'_>,
-        now: u64,
-        pass: &mut Pass<'_>,
-    ) {
+    fn take(&self, document: &Arc<Document>, judge: Judge<'_>, now: u64, pass: &mut Pass<'_>) {
         let identity = &document.identity;
         if let Some(first) = pass.seen.get(identity) {
             let finding = defined_twice(identity, first);
@@ -105,16 +96,12 @@ impl Files {
             return;
         }
         pass.seen.insert(identity.clone(), document.clone());
-        let mut findings = document.findings.clone();
-        if let Some(resource) = &document.resource {
-            let meaning = validate(identity, resource, Origin::File, filters, regexes);
-            findings.extend(without_echoes(&document.findings, meaning));
-        }
-        pass.problems
-            .extend(findings.iter().map(|finding| document.problem(finding)));
+        let problems = problems(document, Origin::File, judge);
+        let is_good = !problems.iter().any(Problem::is_error);
+        pass.problems.extend(problems);
         let last = self.in_force.get(identity);
         match &document.resource {
-            Some(resource) if !findings.iter().any(Finding::is_error) => {
+            Some(resource) if is_good => {
                 let kept = Kept::new(document, resource, last, now);
                 pass.next.insert(identity.clone(), kept);
             }

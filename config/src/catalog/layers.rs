@@ -7,7 +7,7 @@ use crate::compile;
 use crate::document::{Identity, Kind, Resource};
 use crate::live::Standing;
 use crate::path::FieldPath;
-use crate::problem::{Finding, Problem, did_you_mean};
+use crate::problem::{Finding, Problem, Topic, did_you_mean};
 
 use super::files::{Files, Kept};
 use super::pushed::{Documents, PushedDocument};
@@ -118,7 +118,7 @@ impl<'a> Layers<'a> {
                 } else {
                     "create it, or correct the name".to_owned()
                 };
-                let finding = Finding::warning(path, message, remedy);
+                let finding = Finding::warning(path, message, remedy).about(Topic::MissingTarget);
                 problems.push(route.document.problem(&finding));
             }
         }

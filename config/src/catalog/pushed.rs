@@ -9,20 +9,18 @@ use std::sync::{Arc, LazyLock};
 use prost::Message;
 use serde_json::Value;
 
-use crate::document::{
-    Document, DocumentPlace, Identity, Kind, Reading, Resource, read, without_echoes,
-};
+use crate::document::{Document, DocumentPlace, Identity, Kind, Reading, Resource, read};
+use crate::judge::{Judge, problems};
 use crate::live::Standing;
-use crate::problem::{Finding, Problem, Severity};
+use crate::problem::{Problem, Severity, Topic};
 use crate::push::{
     Batch, DocumentMessage, PeerMessage, Refusal, ResourceType, SecretMessage, Upsert,
 };
 use crate::snapshot::{Peer, Secret};
-use crate::validate::{Origin, validate};
+use crate::validate::Origin;
 use crate::yaml::Source;
 
 use super::endpoints::Endpoints;
-use super::files::Judge;
 
 /// Largest document, in bytes: above what an API server stores.
 const MAX_DOCUMENT_BYTES: usize = 2 << 20;
@@ -98,6 +96,7 @@ impl Wrong {
             path: path.to_owned(),
             message: message.into(),
             remedy: remedy.to_owned(),
+            topic: Topic::General,
         }])
     }
 
@@ -371,7 +370,7 @@ impl Pushed {
 fn document(
     kind: Kind,
     upsert: &Upsert,
-    (filters, regexes): Judge<'_>,
+    judge: Judge<'_>,
 ) -> Result<(Arc<Document>, Vec<Problem>), Wrong> {
     if upsert.value.len() > MAX_DOCUMENT_BYTES {
         let message = format!("it is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20);
@@ -403,17 +402,11 @@ fn document(
         let message = format!("it says that it is {}", document.identity);
         return Err(Wrong::misnamed(message));
     }
-    let mut findings = document.findings.clone();
-    if let Some(resource) = &document.resource {
-        let identity = &document.identity;
-        let meaning = validate(identity, resource, Origin::Push, filters, regexes);
-        findings.extend(without_echoes(&document.findings, meaning));
+    let mut problems = problems(&document, Origin::Push, judge);
+    if problems.iter().any(Problem::is_error) || document.resource.is_none() {
+        problems.retain(Problem::is_error);
+        return Err(Wrong(problems));
     }
-    let problems = findings.iter().map(|finding| document.problem(finding));
-    if findings.iter().any(Finding::is_error) || document.resource.is_none() {
-        return Err(Wrong(problems.filter(Problem::is_error).collect()));
-    }
-    let problems = problems.collect();
     Ok((document, problems))
 }
 

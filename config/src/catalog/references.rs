@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::files::{InForce, Pass};
 use crate::document::{Document, Identity, Kind, Resource};
 use crate::path::FieldPath;
-use crate::problem::{Finding, did_you_mean};
+use crate::problem::{Finding, Topic, did_you_mean};
 
 /// Reports dangling routes and puts their last good version (and its ModelServers) back.
 pub(super) fn resolve(in_force: &InForce, pass: &mut Pass<'_>) {
@@ -36,8 +36,7 @@ pub(super) fn resolve(in_force: &InForce, pass: &mut Pass<'_>) {
             continue;
         }
         for (path, server) in &missing {
-            let (message, remedy) = explain(server, in_force, pass);
-            let mut problem = document.problem(&Finding::error(path.clone(), message, remedy));
+            let mut problem = document.problem(&explain(path.clone(), server, in_force, pass));
             if stale {
                 // The text it came from is gone.
                 problem.line = 0;
@@ -85,26 +84,24 @@ fn report_refused(in_force: &InForce, pass: &mut Pass<'_>) {
                 || !pass.must_be_here(&server, in_force);
             let reported = document.findings.iter().any(|finding| finding.path == path);
             if !known && !reported && !server.name.is_empty() {
-                let (message, remedy) = explain(&server, in_force, pass);
-                problems.push(document.problem(&Finding::error(path, message, remedy)));
+                problems.push(document.problem(&explain(path, &server, in_force, pass)));
             }
         }
     }
     pass.problems.extend(problems);
 }
 
-fn explain(server: &Identity, in_force: &InForce, pass: &Pass<'_>) -> (String, String) {
+/// Why the ModelServer that `path` names is not there.
+fn explain(path: FieldPath, server: &Identity, in_force: &InForce, pass: &Pass<'_>) -> Finding {
     let name = &server.name;
     if pass.refused.contains_key(server) {
         let message = format!("the ModelServer `{name}` is refused and has no last good version");
-        return (message, "mend the ModelServer first".into());
+        return Finding::error(path, message, "mend the ModelServer first");
     }
     if in_force.contains_key(server) {
         let message = format!("the ModelServer `{name}` was removed while this route targets it");
-        return (
-            message,
-            "it stays in force: restore it, or remove the target".into(),
-        );
+        let remedy = "it stays in force: restore it, or remove the target";
+        return Finding::error(path, message, remedy);
     }
     let siblings = pass
         .next
@@ -116,7 +113,7 @@ fn explain(server: &Identity, in_force: &InForce, pass: &Pass<'_>) -> (String, S
         "there is no ModelServer `{name}` in namespace `{}`",
         server.namespace
     );
-    (message, remedy)
+    Finding::error(path, message, remedy).about(Topic::MissingTarget)
 }
 
 /// Every ModelServer that a route targets, with the path of the target.

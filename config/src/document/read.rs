@@ -11,7 +11,7 @@ use sluice_crds::networking::{
 
 use super::{DEFAULT_NAMESPACE, Document, DocumentPlace, Identity, Kind, Resource};
 use crate::path::{FieldPath, Place};
-use crate::problem::{Finding, Problem, did_you_mean};
+use crate::problem::{Finding, Problem, Topic, did_you_mean};
 use crate::shape::{Format, Shape};
 
 /// What one value turned out to be.
@@ -143,7 +143,8 @@ fn kind_of(map: &Map<String, Value>) -> Result<Kind, Finding> {
             FieldPath::of("kind"),
             format!("ignored: kind {name} of {api_version}"),
             format!("only kinds of {GROUP}/{VERSION} are read here"),
-        )),
+        )
+        .about(Topic::OtherKind)),
     }
 }
 

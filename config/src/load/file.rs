@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::MAX_FILE_BYTES;
-use crate::problem::{Problem, Severity};
+use crate::problem::{Problem, Severity, Topic};
 
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
@@ -23,6 +23,7 @@ pub(super) fn problem(
         path: String::new(),
         message: message.into(),
         remedy: remedy.into(),
+        topic: Topic::General,
     })
 }
 

@@ -10,6 +10,7 @@ use sluice_crds::networking::{
 
 use super::{Checker, Origin, names};
 use crate::path::Place;
+use crate::problem::Topic;
 use crate::scheduling;
 
 const MAX_MODEL_CHARS: usize = 256;
@@ -23,7 +24,8 @@ impl Checker<'_> {
                 self.selector(selector, place);
                 if spec.endpoints.is_empty() && self.origin == Origin::File {
                     let remedy = "without Kubernetes no pods are found: list `endpoints`";
-                    self.warn(
+                    self.warn_about(
+                        Topic::FilesOnly,
                         place,
                         "the ModelServer has no endpoints: accepted but not acted on",
                         remedy,
@@ -174,7 +176,8 @@ impl Checker<'_> {
         self.required_labels(&group.decode_labels, at.key("decodeLabels"));
         if self.origin == Origin::File {
             let remedy = "requests are not split into prefill and decode";
-            self.warn(
+            self.warn_about(
+                Topic::FilesOnly,
                 at,
                 "accepted but not acted on: prefill/decode groups",
                 remedy,

@@ -250,20 +250,20 @@ async fn a_secret_that_is_deleted_or_damaged_gets_a_successor_that_clients_of_th
     let mut leader = Replica::leader(&server, &clock);
     leader.managed.turn().await;
     let first = leader.bundle();
-    server.delete(SECRET);
+    server.delete_at(SECRET);
     leader.managed.turn().await;
     let second = leader.bundle();
     assert!(second.contains(&first) && count(&second) == 2);
 
     let mut secret = server.object(SECRET).unwrap();
     secret["data"]["tls.key"] = "bm90IGEga2V5".into();
-    server.put(SECRET, secret);
+    server.put_at(SECRET, secret);
     leader.managed.turn().await;
     assert_eq!(count(&leader.bundle()), 2);
     assert!(leader.accepts(&second, "127.0.0.1", &clock).await);
 
     // One that has just started has nothing to remember; the chart makes the Secret empty.
-    server.put(
+    server.put_at(
         SECRET,
         serde_json::json!({ "metadata": { "name": "sluice-control-ca", "labels": { "a": "b" } } }),
     );

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluice_config::{AnyFilter, Problem, Severity};
+use sluice_config::{AnyFilter, Problem, Severity, Topic};
 
 /// Checks files, and folders with all that is below them. Prints all problems; fails when one is an error.
 ///
@@ -47,7 +47,7 @@ fn check(paths: &[PathBuf]) -> Vec<Problem> {
     let problems = sluice_config::check(&files, Arc::new(AnyFilter));
     problems
         .into_iter()
-        .filter(|problem| !is_of_another_kind(problem) && !is_of_files(problem))
+        .filter(|problem| problem.is_error() || !is_no_business_of_ours(problem.topic))
         .map(for_a_cluster)
         .collect()
 }
@@ -96,24 +96,15 @@ fn is_manifest(path: &Path) -> bool {
     }
 }
 
-fn is_of_another_kind(problem: &Problem) -> bool {
-    let ignored = problem.message.starts_with("ignored: kind ");
-    !problem.is_error() && problem.document.is_none() && ignored
-}
-
-/// True of a gateway that serves from files only.
-fn is_of_files(problem: &Problem) -> bool {
-    const OF_FILES: [&str; 2] = [
-        "the ModelServer has no endpoints: accepted but not acted on",
-        "accepted but not acted on: prefill/decode groups",
-    ];
-    !problem.is_error() && OF_FILES.contains(&problem.message.as_str())
+fn is_no_business_of_ours(topic: Topic) -> bool {
+    match topic {
+        Topic::OtherKind | Topic::FilesOnly => true,
+        Topic::General | Topic::MissingTarget => false,
+    }
 }
 
 fn for_a_cluster(problem: Problem) -> Problem {
-    let is_target = problem.path.ends_with(".modelServerName")
-        && problem.message.starts_with("there is no ModelServer");
-    if !is_target {
+    if problem.topic != Topic::MissingTarget {
         return problem;
     }
     Problem {

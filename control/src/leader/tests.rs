@@ -165,14 +165,14 @@ async fn a_lease_taken_or_deleted_by_hand_is_noticed_at_the_next_renewal() {
     let only = Replica::start(&server, "only");
     only.until(true).await;
 
-    server.delete(LEASE);
+    server.delete_at(LEASE);
     sleep(Duration::from_secs(3)).await;
     assert!(only.leads());
     assert_eq!(holder(&server), "only");
 
     let mut stolen: Value = server.object(LEASE).unwrap();
     stolen["spec"]["holderIdentity"] = "thief".into();
-    server.put(LEASE, stolen);
+    server.put_at(LEASE, stolen);
     assert!(only.until(false).await <= Duration::from_secs(3));
     // The thief never renews.
     let waited = only.until(true).await;
@@ -186,7 +186,7 @@ async fn a_label_on_the_lease_is_no_renewal_and_costs_no_leadership() {
     first.until(true).await;
     let mut lease: Value = server.object(LEASE).unwrap();
     lease["metadata"]["labels"] = serde_json::json!({ "seen": "yes" });
-    server.put(LEASE, lease);
+    server.put_at(LEASE, lease);
     sleep(Duration::from_secs(9)).await;
     assert!(first.leads());
     assert_eq!(

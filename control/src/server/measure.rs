@@ -10,6 +10,7 @@ use super::tls::{Port, Tls};
 use crate::metrics::Metrics;
 use crate::operations::Readiness;
 use crate::push::Push;
+use crate::replicas::Book;
 use crate::state::PushState;
 use crate::webhook::Webhook;
 
@@ -49,6 +50,7 @@ pub(super) fn metrics(
     push: &Push,
     webhook: &Webhook,
     following: &Following,
+    replicas: &Arc<Book>,
     tls: &Tls,
     metrics: &mut Metrics,
 ) {
@@ -79,6 +81,14 @@ pub(super) fn metrics(
     let help = "Gateways whose stream is open, by their version";
     metrics.sample_by("sluice_control_proxies", help, "version", move || {
         versions(acks.proxies().into_iter().map(|proxy| proxy.version))
+    });
+    let replicas = replicas.clone();
+    let help = "Other replicas, as the leader sees them";
+    metrics.sample_by("sluice_control_replicas", help, "state", move || {
+        let counts = replicas.counts().into_iter();
+        counts
+            .map(|(state, count)| (state.to_owned(), count as f64))
+            .collect()
     });
     let ports = [("push", &tls.push), ("webhook", &tls.webhook)];
     let validities: Vec<_> = ports

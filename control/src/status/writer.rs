@@ -29,11 +29,9 @@ use super::gate::WriteGate;
 use super::pace::Pace;
 use super::programmed::Acknowledgements;
 use super::queue::{Outcome, Queue, Write};
+use crate::FIELD_MANAGER;
 use crate::events::Events;
 use crate::index::{DocumentKey, Shown};
-
-/// Owner of what is written.
-pub const FIELD_MANAGER: &str = "sluice-control";
 
 /// Writes under way at a time.
 const CONCURRENT: usize = 8;

@@ -18,10 +18,20 @@ async fn serving(namespace: &Namespace, values: &str) -> Result<Sluice> {
     Ok(sluice)
 }
 
-/// One more route arrives.
+/// One more route is taken and arrives.
 async fn follows(namespace: &Namespace, sluice: &Sluice, model: &str) -> Result<()> {
-    namespace.apply(&route(model, &[("engine", 1)])).await?;
+    taken(namespace, model).await?;
     sluice.serves(model, "engine").await
+}
+
+/// Applies one more route, until the webhook can be asked.
+async fn taken(namespace: &Namespace, model: &str) -> Result<()> {
+    eventually("a route is taken", || async {
+        let route = route(model, &[("engine", 1)]);
+        namespace.apply(&route).await?;
+        Ok(Look::Done(()))
+    })
+    .await
 }
 
 async fn gateway(namespace: &Namespace, sluice: &Sluice) -> Result<RunningPod> {
@@ -84,7 +94,7 @@ fn a_control_loop_that_is_killed_at_any_time_is_not_missed() {
             let control = control(&namespace, &sluice).await?;
             // In the middle of a change.
             let model = format!("after-kill-{number}");
-            namespace.apply(&route(&model, &[("engine", 1)])).await?;
+            taken(&namespace, &model).await?;
             restart(&control, "control").await?;
             sluice.serves(&model, "engine").await?;
         }

@@ -155,6 +155,26 @@ async fn a_certificate_that_has_expired_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_authority_is_replaced_the_next_connection_believes_the_new_one() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let any = ([127, 0, 0, 1], 0).into();
+    let mut before = Control::start_at(any, Some(authority.server.clone())).await;
+    let mut after = Control::start_at(any, Some(next.server.clone())).await;
+    let mut config = authority.config(&before);
+    config.addresses.extend(next.config(&after).addresses);
+    let _gateway = follow(config).await;
+    let mut stream = before.accept().await;
+    stream.subscriptions().await;
+    // As the kubelet does: the new file takes the place of the old one.
+    let new = authority.file("ca.new");
+    std::fs::copy(next.file("ca"), &new).unwrap();
+    std::fs::rename(&new, authority.file("ca")).unwrap();
+    drop((stream, before));
+    let mut stream = after.accept().await;
+    stream.subscriptions().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_certificate_is_shown_where_one_is_configured() {
     let authority = Authority::new();
     let any = ([127, 0, 0, 1], 0).into();

@@ -1,37 +1,36 @@
 //! Certificates of listeners and authorities of engines: looked at before Pingora does, which panics on bad ones.
 
+mod certificate;
+
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_rustls::{
-    RootCertStore, ServerConfig, install_default_crypto_provider, load_ca_file_into_store,
-    load_certs_and_key_files,
-};
+use pingora_rustls::{RootCertStore, load_ca_file_into_store};
 use sluice_config::bootstrap::ListenerTls;
 
-/// A listener's TLS settings, HTTP/2 included.
+use self::certificate::ListenerCertificate;
+use crate::telemetry::Metrics;
+
+pub(super) use self::certificate::CertificateWatch;
+
+/// A listener's TLS settings, HTTP/2 included, and what keeps its certificate the newest.
 ///
 /// # Errors
 /// When certificate or key cannot be read, or do not belong together.
-pub(super) fn settings(tls: &ListenerTls) -> anyhow::Result<TlsSettings> {
-    let (cert, key) = (path(&tls.cert_file), path(&tls.key_file));
-    check(&cert, &key).with_context(|| format!("certFile {cert}, keyFile {key}"))?;
-    let mut settings =
-        TlsSettings::intermediate(&cert, &key).map_err(|error| anyhow!("{error}"))?;
+pub(super) fn settings(
+    listener: SocketAddr,
+    tls: &ListenerTls,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<(TlsSettings, CertificateWatch)> {
+    let (certificate, watch) = ListenerCertificate::follow(listener, tls, metrics)?;
+    // The files are not read by Pingora: the resolver takes their place.
+    let mut settings = TlsSettings::intermediate("", "").map_err(|error| anyhow!("{error}"))?;
+    settings.set_cert_resolver(certificate);
     settings.enable_h2();
-    Ok(settings)
-}
-
-fn check(cert: &str, key: &str) -> anyhow::Result<()> {
-    install_default_crypto_provider();
-    let loaded = load_certs_and_key_files(cert, key).map_err(|error| anyhow!("{error}"))?;
-    let (chain, key) = loaded.context("no PEM certificate, or no PEM private key, in the file")?;
-    ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("certificate and key do not belong together")?;
-    Ok(())
+    Ok((settings, watch))
 }
 
 /// Are there authorities in the file that `field` names?
@@ -49,8 +48,4 @@ pub(super) fn check_authorities(field: &str, file: &Path) -> anyhow::Result<()> 
         file.display()
     );
     Ok(())
-}
-
-fn path(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::auth::AuthSeries;
+use self::certificates::CertificateSeries;
 use self::endpoints::EndpointSeries;
 use self::family::Family;
 use self::knowledge::KnowledgeSeries;
@@ -30,6 +31,7 @@ use crate::tokens::TokenPool;
 mod auth;
 mod buckets;
 mod cache;
+mod certificates;
 mod classic;
 mod endpoints;
 mod family;
@@ -115,6 +117,8 @@ pub struct Metrics {
     active_requests: Gauge,
     /// Tokens and the keys that check them.
     pub(crate) auth: AuthSeries,
+    /// Certificates of listeners.
+    pub(crate) certificates: CertificateSeries,
     /// Generation of the snapshot in force.
     pub config_generation: Gauge,
     /// Configuration edits refused.
@@ -149,6 +153,7 @@ impl Metrics {
             kthena: None,
             active_requests: Gauge::default(),
             auth: AuthSeries::default(),
+            certificates: CertificateSeries::default(),
             config_generation: Gauge::default(),
             config_rejects: Counter::default(),
             retry_budget_exhausted: Counter::default(),
@@ -223,6 +228,7 @@ impl Metrics {
             self.access_log_dropped.clone(),
         );
         self.auth.register(sluice);
+        self.certificates.register(sluice);
         sluice.register_collector(Box::new(self.endpoints.clone()));
         sluice.register_collector(Box::new(self.knowledge.clone()));
         sluice.register_collector(Box::new(self.push.clone()));

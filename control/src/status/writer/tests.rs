@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::super::programmed::Acknowledged;
 use super::*;
-use crate::fake_cluster::FakeCluster;
 use crate::index::{Document, Index, Input, Object};
+use crate::testing::ApiServer;
 
 /// What gateways say, by version.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Acknowledgements for Says {
 
 /// A writer for a fake cluster; the test is the watch between the two.
 struct Bed {
-    cluster: FakeCluster,
+    cluster: ApiServer,
     index: Index,
     board: Arc<Board>,
     says: Says,
@@ -46,7 +46,7 @@ const ROUTE: (&str, &str, &str) = ("modelroutes", "a", "chat");
 
 impl Bed {
     fn start(is_leader: bool) -> Self {
-        let cluster = FakeCluster::default();
+        let cluster = ApiServer::default();
         let (leader, gate) = watch::channel(is_leader);
         let gate = WriteGate::from(gate);
         let says = Says {
@@ -101,7 +101,7 @@ impl Bed {
         let says = Acknowledged {
             connected,
             acknowledged,
-            rejections: Vec::new(),
+            ..Acknowledged::default()
         };
         self.says.good.lock().unwrap().insert("a/chat".into(), says);
         self.says.changed.send_modify(|count| *count += 1);

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use sluice_config::push::ResourceType;
 
 use super::*;
-use crate::fake_cluster::FakeCluster;
+use crate::testing::ApiServer;
 
 enum Told {
     Change(Change),
@@ -25,7 +25,7 @@ impl Outlet for Teller {
 
 /// A follower of a fake cluster.
 struct Bed {
-    cluster: FakeCluster,
+    cluster: ApiServer,
     told: mpsc::UnboundedReceiver<Told>,
     progress: watch::Receiver<Progress>,
     /// What has been given out, in sum.
@@ -35,7 +35,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn start(cluster: &FakeCluster, settings: WatchSettings) -> Self {
+    fn start(cluster: &ApiServer, settings: WatchSettings) -> Self {
         let (sender, told) = mpsc::unbounded_channel();
         let metrics = WatchMetrics::default();
         let (follower, progress) = Follower::new(cluster.client(), Teller(sender), metrics);
@@ -127,8 +127,8 @@ fn pod(namespace: &str, name: &str, app: &str, ready: bool) -> Value {
 }
 
 /// A server with two pods, and pods that serve nothing.
-fn cluster() -> FakeCluster {
-    let cluster = FakeCluster::default();
+fn cluster() -> ApiServer {
+    let cluster = ApiServer::default();
     cluster.put(
         "modelservers",
         server("a", "chat", json!({ "app": "chat" })),
