@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sluice_config::bootstrap::PushConfig;
 use sluice_config::push::ResourceType;
-use sluice_e2e::harness::client::sample;
-use sluice_e2e::harness::control::{Control, Pushed};
+use sluice_e2e::harness::client::{ask, chat, http1, sample};
+use sluice_e2e::harness::control::{Control, ControlStream, Pushed};
 use sluice_e2e::harness::pushed::{Pod, route, server};
 use sluice_e2e::harness::{Gateway, wait_until};
 use tempfile::TempDir;
@@ -192,28 +192,53 @@ async fn a_client_certificate_is_shown_where_one_is_configured() {
     stream.subscriptions().await;
 }
 
+/// A gateway that may follow either of two control loops, and the one that it follows.
+struct Choice {
+    gateway: Gateway,
+    chosen: Control,
+    stream: ControlStream,
+    other: Control,
+}
+
+impl Choice {
+    async fn of_two() -> Self {
+        let (mut one, mut two) = (Control::start().await, Control::start().await);
+        let gateway = follow(PushConfig {
+            addresses: vec![one.url(), two.url(), "http://127.0.0.1:1".into()],
+            ..one.config()
+        })
+        .await;
+        let (first, stream) = tokio::select! {
+            stream = one.accept() => (true, stream),
+            stream = two.accept() => (false, stream),
+        };
+        let (chosen, other) = if first { (one, two) } else { (two, one) };
+        Self {
+            gateway,
+            chosen,
+            stream,
+            other,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_one_control_loop_goes_the_gateway_follows_another() {
-    let (mut one, mut two) = (Control::start().await, Control::start().await);
-    let gateway = follow(PushConfig {
-        addresses: vec![one.url(), two.url(), "http://127.0.0.1:1".into()],
-        ..one.config()
-    })
-    .await;
-    let (first, mut stream) = tokio::select! {
-        stream = one.accept() => (true, stream),
-        stream = two.accept() => (false, stream),
-    };
+    let Choice {
+        gateway,
+        chosen,
+        mut stream,
+        mut other,
+    } = Choice::of_two().await;
     let subscriptions = stream.subscriptions().await;
     assert_eq!(subscriptions.node, "default/gateway");
     stream.push(Pushed::upserts([server("pool")]), 1).await;
-    let (gone, mut left) = if first { (one, two) } else { (two, one) };
-    drop((stream, gone));
-    let mut stream = left.accept().await;
+    drop((stream, chosen));
+    let mut stream = other.accept().await;
     let subscriptions = stream.subscriptions().await;
     let known = &subscriptions.known[&ResourceType::ModelServer];
     assert_eq!(known.len(), 1, "only the difference need flow");
-    left.push(&mut stream, Pushed::default()).await;
+    other.push(&mut stream, Pushed::default()).await;
     shows(&gateway, "it is connected again", |push| {
         push["connected"] == true
     })
@@ -227,35 +252,34 @@ async fn when_one_control_loop_goes_the_gateway_follows_another() {
 async fn what_another_control_loop_knows_takes_the_place_of_what_the_first_did() {
     let models = ["both", "first", "second"];
     let engine = engine(|options| options.models = models.map(str::to_owned).into());
-    let mut bed = Bed::new().await;
-    let other = Control::start_at(bed.control.address(), None);
-    let pod = Pod::new("a", engine.addr(), &["pool"]);
-    let [both, first, second] = models.map(|model| route(model, model, &[("pool", 1)]));
-    bed.push([server("pool"), pod.upsert(), both, first]).await;
-    assert_eq!(bed.ask("first").await.status, 200);
-    let Bed {
-        control,
-        stream,
+    let Choice {
         gateway,
-        client,
-    } = bed;
-    drop((control, stream));
-    let mut control = other.await;
-    let mut stream = control.accept().await;
+        chosen,
+        mut stream,
+        mut other,
+    } = Choice::of_two().await;
+    stream.subscriptions().await;
+    let pod = Pod::new("a", engine.addr(), &["pool"]).upsert();
+    let [both, first, second] = models.map(|model| route(model, model, &[("pool", 1)]));
+    let pushed = Pushed::upserts([server("pool"), pod, both, first]);
+    chosen.push(&mut stream, pushed).await;
+    assert_eq!(status(&gateway, "first").await, 200);
+    drop((stream, chosen));
+    let mut stream = other.accept().await;
     stream.subscriptions().await;
     // The second is behind in one thing and ahead in another.
     let mut pushed = Pushed::removal(ResourceType::ModelRoute, "default/first");
     pushed.upserts.push(second);
-    control.push(&mut stream, pushed).await;
-    let bed = Bed {
-        control,
-        stream,
-        gateway,
-        client,
-    };
-    for (model, status) in [("both", 200), ("first", 404), ("second", 200)] {
-        assert_eq!(bed.ask(model).await.status, status, "{model}");
+    other.push(&mut stream, pushed).await;
+    for (model, wanted) in [("both", 200), ("first", 404), ("second", 200)] {
+        assert_eq!(status(&gateway, model).await, wanted, "{model}");
     }
+}
+
+async fn status(gateway: &Gateway, model: &str) -> u16 {
+    let body = chat(model, "hello", 3, false);
+    let answer = ask(&http1(), &gateway.url(""), "x", None, &body).await;
+    answer.status
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
