@@ -11,7 +11,7 @@ for tool in openssl python3; do command -v "$tool" >/dev/null || fail "no $tool 
 e2e/scripts/fetch-helm.sh
 [[ -x ${KUBE:-} ]] || e2e/scripts/fetch-cluster.sh
 kube=$(realpath "${KUBE:-$cache/cluster/kube}")
-cargo build --quiet --locked --package sluice-control --bin sluice-control
+cargo build --quiet --locked --workspace --bin sluice-control
 program=$(realpath "${CARGO_TARGET_DIR:-target}/debug/sluice-control")
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-chart.XXXXXX")
 children=()

@@ -39,9 +39,10 @@ unshare -n -m -p --fork true || fail "namespaces cannot be made here (a containe
 "$(dirname "$0")/fetch-helm.sh"
 say "e2e-cluster: building the binaries and the tests"
 cargo build --locked --workspace --bins
-tests=$(cargo test --locked --package sluice-e2e --test cluster --no-run --message-format=json 2>/dev/null |
+# The whole workspace, as test.sh does: for one package alone cargo would build its dependencies once more.
+tests=$(cargo test --locked --workspace --test cluster --no-run --message-format=json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*\/cluster-[^"]*\)".*/\1/p' | tail -n 1)
-[[ -x $tests ]] || fail "the tests do not build: cargo test --package sluice-e2e --test cluster --no-run"
+[[ -x $tests ]] || fail "the tests do not build: cargo test --workspace --test cluster --no-run"
 
 folder=${CARGO_TARGET_DIR:-$repository/target}/e2e-cluster
 rm -rf "$folder"
