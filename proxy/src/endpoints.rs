@@ -8,6 +8,7 @@ pub mod constants;
 pub mod fetch;
 mod health;
 pub mod learn;
+pub mod level;
 pub mod load;
 pub mod observe;
 pub mod output;
@@ -25,6 +26,7 @@ use sluice_crds::networking::InferenceEngine;
 pub use health::{Admission, Health};
 
 use self::constants::Constants;
+use self::level::Level;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
 use self::scrape::reported::ReportedState;
@@ -102,6 +104,8 @@ type Key = (String, bool, bool, InferenceEngine);
 #[derive(Debug, Default)]
 pub struct Registry {
     endpoints: HashMap<Key, Weak<Endpoint>>,
+    /// By a ModelServer's namespace, name and engine. An endpoint of several is of the first one's level.
+    levels: HashMap<(String, String, InferenceEngine), Weak<Level>>,
 }
 
 /// An endpoint as a member of one pool, with what that pool says of it.
@@ -143,7 +147,7 @@ impl Registry {
             health: Health::default(),
             load: Arc::default(),
             engine: server.engine,
-            stats: EndpointStats::new(start(server)),
+            stats: EndpointStats::new(self.level(server)),
             reported: ReportedState::default(),
             pools: AtomicU32::new(0),
         });
@@ -151,10 +155,22 @@ impl Registry {
         endpoint
     }
 
+    /// What is known of a pool's endpoints together.
+    fn level(&mut self, server: &snapshot::ModelServer) -> Arc<Level> {
+        let key = (server.namespace.clone(), server.name.clone(), server.engine);
+        if let Some(known) = self.levels.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let level = Arc::new(Level::new(start(server)));
+        self.levels.insert(key, Arc::downgrade(&level));
+        level
+    }
+
     /// Forgets endpoints that nobody holds.
     pub fn sweep(&mut self) {
         self.endpoints
             .retain(|_, endpoint| endpoint.strong_count() > 0);
+        self.levels.retain(|_, level| level.strong_count() > 0);
     }
 }
 
