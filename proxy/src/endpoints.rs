@@ -5,6 +5,7 @@
 //! names its address, and the pod there if it is one. All counting is by guards, so that every way out of a request settles it.
 
 pub mod constants;
+pub mod failing;
 pub mod fetch;
 mod health;
 pub mod learn;
@@ -26,6 +27,7 @@ use sluice_crds::networking::InferenceEngine;
 pub use health::{Admission, Health};
 
 use self::constants::Constants;
+use self::failing::Failing;
 use self::level::Level;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
@@ -42,6 +44,8 @@ pub struct Endpoint {
     pub link: Link,
     /// Passive health.
     pub health: Health,
+    /// Whether its answers fail.
+    pub failing: Failing,
     /// What this gateway has given it to do.
     pub load: Arc<LoadCounter>,
     /// Which engine it is.
@@ -145,6 +149,7 @@ impl Registry {
                 server.http2,
             ),
             health: Health::default(),
+            failing: Failing::default(),
             load: Arc::default(),
             engine: server.engine,
             stats: EndpointStats::new(self.level(server)),

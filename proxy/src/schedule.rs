@@ -139,7 +139,7 @@ pub struct CandidateView<'a> {
     pub address: &'a str,
     /// Why it must not be chosen, if so.
     pub excluded: Option<&'static str>,
-    /// Cost added by filters, in milliseconds.
+    /// Cost added by filters and for answers that failed lately, in milliseconds.
     pub penalty_ms: f64,
     /// Prompt tokens of this request that its cache holds (h).
     pub cached_tokens: u32,

@@ -269,7 +269,11 @@ impl Attempts<'_> {
                 log.status = Some(status);
                 match status {
                     // Fast refusals keep its count in flight low: it would draw every first try.
-                    502..=504 => endpoint.health.lost(since, self.origin.elapsed()),
+                    502..=504 => {
+                        let now = self.origin.elapsed();
+                        endpoint.health.lost(since, now);
+                        endpoint.failing.answered(true, now);
+                    }
                     _ => endpoint.health.answered(),
                 }
                 let answer = Box::new(Answer {
@@ -288,7 +292,10 @@ impl Attempts<'_> {
                 self.note_health(&endpoint, &error, since);
                 Failure::Engine(error)
             }
-            Err(_) => Failure::Timeout(limit),
+            Err(_) => {
+                endpoint.failing.answered(true, self.origin.elapsed());
+                Failure::Timeout(limit)
+            }
         };
         outcome.reason = failure.reason();
         Ok(Err(failure))

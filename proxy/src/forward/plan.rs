@@ -363,7 +363,8 @@ impl<'a> Plan<'a> {
             CandidateView {
                 address: &endpoint.address,
                 excluded: self.exclusion(target, member, demand, now),
-                penalty_ms: filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
+                penalty_ms: endpoint.failing.price_ms(now)
+                    + filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
                 cached_tokens: state.cache.cached(&target.found),
                 load: endpoint.load.load(),
                 constants: endpoint.constants(),

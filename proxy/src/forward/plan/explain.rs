@@ -46,7 +46,7 @@ pub struct Explained {
     pub kv_events: bool,
     /// Its speed, as far as it is known.
     pub constants: Constants,
-    /// Cost added by filters, in milliseconds.
+    /// Cost added by filters and for answers that failed lately, in milliseconds.
     pub penalty_ms: f64,
     /// What the policy's cost is made of, in milliseconds.
     pub terms_ms: BTreeMap<&'static str, f64>,
