@@ -234,9 +234,11 @@ impl<'a> Plan<'a> {
         let target = self.draw_target(demand, now, random)?;
         self.targets[target].found = self.find(&self.targets[target]);
         let mut timings = self.timings.take();
-        let ranking = self.rank(target, demand, now, random, timings.as_mut());
-        self.timings = timings;
+        let views = self.views(&self.targets[target], demand, now);
+        let ranking = self.rank(&self.targets[target], &views, random, timings.as_mut());
         let member = ranking.first()?.index;
+        drop(views);
+        self.timings = timings;
         self.current = Some(target);
         let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[member].endpoint.health;
@@ -386,24 +388,21 @@ impl<'a> Plan<'a> {
 
     fn rank(
         &self,
-        target: usize,
-        demand: Demand,
-        now: Duration,
+        target: &Target,
+        views: &[CandidateView<'_>],
         random: &mut dyn RngCore,
         timings: Option<&mut Vec<(Plugin, Duration)>>,
     ) -> Vec<Ranked> {
-        let target = &self.targets[target];
-        let views = self.views(target, demand, now);
         let (policy, request) = (&self.pool(target).policy, self.request(target));
         let Some(timings) = timings else {
-            return policy.rank(&request, &views, random);
+            return policy.rank(&request, views, random);
         };
         let mut since = Instant::now();
         let mut ran = |plugin| {
             let before = std::mem::replace(&mut since, Instant::now());
             timings.push((plugin, since.saturating_duration_since(before)));
         };
-        policy.rank_told(&request, &views, random, &mut ran)
+        policy.rank_told(&request, views, random, &mut ran)
     }
 }
 

@@ -66,7 +66,7 @@ impl Plan<'_> {
             self.targets[index].found = self.find(&self.targets[index]);
             let target = &self.targets[index];
             let views = self.views(target, Demand::Ready, now);
-            let ranking = self.rank(index, Demand::Ready, now, random, None);
+            let ranking = self.rank(target, &views, random, None);
             let request = self.request(target);
             for member in 0..views.len() {
                 let place = ranking.iter().position(|ranked| ranked.index == member);
