@@ -290,6 +290,10 @@ impl<'a> Plan<'a> {
         {
             return Some(current);
         }
+        // Nothing to draw, and nearly all rules are so.
+        if let [only] = &self.targets[..] {
+            return (only.weight > 0 && usable(only)).then_some(0);
+        }
         let weights: Vec<u32> = self
             .targets
             .iter()
