@@ -124,6 +124,14 @@ pub struct StatsView {
     pub token_gap: Quantiles,
 }
 
+impl Observation {
+    /// How long its first token should take an endpoint with these constants, in milliseconds: what it found pending,
+    /// its own prefill, and the step that is running.
+    pub fn expected_ms(&self, constants: &Constants) -> f64 {
+        constants.wait_ms(self.load) + constants.prefill_ms(self.work) + constants.step_ms
+    }
+}
+
 impl EndpointStats {
     /// Nothing measured yet; `level` is what its pool's endpoints are together.
     pub fn new(level: Arc<Level>) -> Self {

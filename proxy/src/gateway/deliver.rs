@@ -58,6 +58,8 @@ pub(super) async fn deliver<D: Downstream>(
         if options.events && !refused {
             beat.gap.inspect(|gap| series.observe_gap(*gap));
             flight.streamed(beat.events, beat.at);
+        } else {
+            flight.prefilled();
         }
     })
     .await;

@@ -225,6 +225,7 @@ async fn dispatch<D: Downstream>(
         deadline: request.deadline,
         filters: &mut request.filters,
         body: &edited,
+        whole: !body.stream(),
         active: &active,
     };
     let attempts = gateway.attempts();
