@@ -51,7 +51,7 @@ impl PoolCache {
             bytes: Index::new(Arc::clone(budget)),
             tokens: Index::new(Arc::clone(budget)),
             bytes_per_token: AtomicU64::new(BYTES_PER_TOKEN.to_bits()),
-            counts: Counts::default(),
+            counts: Counts::new(budget),
             told: AtomicU32::new(0),
         })
     }
