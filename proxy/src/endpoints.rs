@@ -16,6 +16,7 @@ pub mod output;
 pub mod publishers;
 pub mod scrape;
 pub mod sketch;
+pub mod tokenize;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,6 +33,7 @@ use self::level::Level;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
 use self::scrape::reported::ReportedState;
+use self::tokenize::Asking;
 use crate::cache::members::MemberCache;
 use crate::forward::link::Link;
 
@@ -54,6 +56,8 @@ pub struct Endpoint {
     pub stats: EndpointStats,
     /// What it says of itself.
     pub reported: ReportedState,
+    /// Whether it is being asked for a prompt's tokens.
+    pub asking: Asking,
     /// Pools of the configuration in force that it is in.
     pools: AtomicU32,
 }
@@ -154,6 +158,7 @@ impl Registry {
             engine: server.engine,
             stats: EndpointStats::new(self.level(server)),
             reported: ReportedState::default(),
+            asking: Asking::default(),
             pools: AtomicU32::new(0),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));

@@ -342,9 +342,10 @@ impl<'a> Plan<'a> {
 
     fn find(&self, target: &Target) -> Arc<Found> {
         let pool = self.pool(target);
-        let sizes = match &target.tokens {
-            Some(_) => block_sizes(pool.members.iter().map(|member| &member.cache)),
-            None => Vec::new(),
+        // Without tokens those of an earlier turn may be remembered.
+        let sizes = match (&target.tokens, &pool.tokenizer) {
+            (None, Some(_)) => Vec::new(),
+            _ => block_sizes(pool.members.iter().map(|member| &member.cache)),
         };
         let tokens = target.tokens.as_deref();
         pool.cache.find(&self.ask.prompt, tokens, &sizes)
