@@ -5,6 +5,7 @@
 //! A kept connection that turns out closed is replaced by a fresh one to the same endpoint, once, as part of the
 //! same attempt.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -263,7 +264,8 @@ impl Attempts<'_> {
                 .saturating_duration_since(Instant::now()),
         );
         let body = (job.body)(choice.server);
-        let exchange = self.exchange(pool, &endpoint, head, &body);
+        // Pinned here and lent: a future that is handed on is kept twice in the request's state.
+        let exchange = pin!(self.exchange(pool, &endpoint, head, &body));
         let exchange = settled_meanwhile(exchange, &mut flight, job.whole);
         let answered = tokio::time::timeout(limit, exchange).await;
         let failure = match answered {
@@ -355,11 +357,10 @@ impl Attempts<'_> {
 /// The exchange, and meanwhile the prompt of an answer in one piece counts as prefilled when it should be: else it would
 /// count as pending until its last token.
 async fn settled_meanwhile<T>(
-    exchange: impl Future<Output = T>,
+    mut exchange: Pin<&mut impl Future<Output = T>>,
     flight: &mut Flight,
     whole: bool,
 ) -> T {
-    let mut exchange = std::pin::pin!(exchange);
     if whole {
         match tokio::time::timeout(flight.expected_prefill(), &mut exchange).await {
             Ok(answered) => return answered,
