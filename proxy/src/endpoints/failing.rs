@@ -2,7 +2,8 @@
 //!
 //! An engine that answers every request with an error at once has nothing in flight and nothing pending: by load alone it
 //! is the best there is. So failures have a price in milliseconds, which every policy adds to its cost. Not for
-//! connections that fail: those are `health`'s. Not for a client's mistakes (4xx), which say nothing of the endpoint.
+//! connections that fail and engines that say they cannot serve (502, 503, 504): those are `health`'s. Not for a client's
+//! mistakes (4xx), which say nothing of the endpoint.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -274,11 +274,7 @@ impl Attempts<'_> {
                 log.status = Some(status);
                 match status {
                     // Fast refusals keep its count in flight low: it would draw every first try.
-                    502..=504 => {
-                        let now = self.origin.elapsed();
-                        endpoint.health.lost(since, now);
-                        endpoint.failing.answered(true, now);
-                    }
+                    502..=504 => endpoint.health.lost(since, self.origin.elapsed()),
                     _ => endpoint.health.answered(),
                 }
                 let answer = Box::new(Answer {

@@ -160,10 +160,12 @@ fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt
     }
 }
 
-/// Whether the endpoint failed, as far as the answer tells: a client's mistake or departure says nothing.
+/// Whether the endpoint failed, as far as the answer tells: a client's mistake or departure says nothing, and what breaks
+/// or cannot be served at all is `health`'s, which also notices when that is over.
 fn failed(status: u16, end: &RelayEnd) -> Option<bool> {
     match (status, end) {
-        (500.., _) | (_, RelayEnd::Broken(_) | RelayEnd::Timeout(_)) => Some(true),
+        (502..=504, _) => None,
+        (500.., _) | (_, RelayEnd::Timeout(_)) => Some(true),
         (..400, RelayEnd::Complete) => Some(false),
         _ => None,
     }
