@@ -102,6 +102,22 @@ async fn one_engine_that_answers_503_is_not_seen_by_clients_and_soon_left_alone(
 }
 
 #[tokio::test]
+async fn an_engine_that_answers_500_at_once_does_not_draw_the_traffic() {
+    let (bad, good) = (engine(), engine());
+    bad.set_fault(Some(Fault::Status(500)));
+    let gateway = pool(&[&bad, &good], "").start().await;
+    let client = http1();
+    for _ in 0..60 {
+        let body = chat("sim", "hello", 1, false);
+        ask(&client, &gateway.url(""), "x", None, &body).await;
+    }
+    // Nothing is ever in flight at either: by load alone half would go there.
+    let tries = bad.requests().received;
+    assert!((1..=8).contains(&tries), "{tries} of 60");
+    gateway.settled().await;
+}
+
+#[tokio::test]
 async fn an_engines_4xx_and_500_are_one_attempt_and_pass_unchanged() {
     let engines = [engine(), engine()];
     let all: Vec<&EngineServer> = engines.iter().collect();

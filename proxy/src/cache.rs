@@ -17,6 +17,7 @@ mod pool;
 mod prefix;
 pub mod prompt;
 mod recency;
+mod remembered;
 mod reported;
 pub mod snapshot;
 pub mod sources;

@@ -5,15 +5,18 @@
 //! names its address, and the pod there if it is one. All counting is by guards, so that every way out of a request settles it.
 
 pub mod constants;
+pub mod failing;
 pub mod fetch;
 mod health;
 pub mod learn;
+pub mod level;
 pub mod load;
 pub mod observe;
 pub mod output;
 pub mod publishers;
 pub mod scrape;
 pub mod sketch;
+pub mod tokenize;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,9 +28,12 @@ use sluice_crds::networking::InferenceEngine;
 pub use health::{Admission, Health};
 
 use self::constants::Constants;
+use self::failing::Failing;
+use self::level::Level;
 use self::load::LoadCounter;
 use self::observe::EndpointStats;
 use self::scrape::reported::ReportedState;
+use self::tokenize::Asking;
 use crate::cache::members::MemberCache;
 use crate::forward::link::Link;
 
@@ -40,6 +46,8 @@ pub struct Endpoint {
     pub link: Link,
     /// Passive health.
     pub health: Health,
+    /// Whether its answers fail.
+    pub failing: Failing,
     /// What this gateway has given it to do.
     pub load: Arc<LoadCounter>,
     /// Which engine it is.
@@ -48,6 +56,8 @@ pub struct Endpoint {
     pub stats: EndpointStats,
     /// What it says of itself.
     pub reported: ReportedState,
+    /// Whether it is being asked for a prompt's tokens.
+    pub asking: Asking,
     /// Pools of the configuration in force that it is in.
     pools: AtomicU32,
 }
@@ -102,6 +112,8 @@ type Key = (String, bool, bool, InferenceEngine);
 #[derive(Debug, Default)]
 pub struct Registry {
     endpoints: HashMap<Key, Weak<Endpoint>>,
+    /// By a ModelServer's namespace, name and engine. An endpoint of several is of the first one's level.
+    levels: HashMap<(String, String, InferenceEngine), Weak<Level>>,
 }
 
 /// An endpoint as a member of one pool, with what that pool says of it.
@@ -141,20 +153,34 @@ impl Registry {
                 server.http2,
             ),
             health: Health::default(),
+            failing: Failing::default(),
             load: Arc::default(),
             engine: server.engine,
-            stats: EndpointStats::new(start(server)),
+            stats: EndpointStats::new(self.level(server)),
             reported: ReportedState::default(),
+            asking: Asking::default(),
             pools: AtomicU32::new(0),
         });
         self.endpoints.insert(key, Arc::downgrade(&endpoint));
         endpoint
     }
 
+    /// What is known of a pool's endpoints together.
+    fn level(&mut self, server: &snapshot::ModelServer) -> Arc<Level> {
+        let key = (server.namespace.clone(), server.name.clone(), server.engine);
+        if let Some(known) = self.levels.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let level = Arc::new(Level::new(start(server)));
+        self.levels.insert(key, Arc::downgrade(&level));
+        level
+    }
+
     /// Forgets endpoints that nobody holds.
     pub fn sweep(&mut self) {
         self.endpoints
             .retain(|_, endpoint| endpoint.strong_count() > 0);
+        self.levels.retain(|_, level| level.strong_count() > 0);
     }
 }
 

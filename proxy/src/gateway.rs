@@ -7,6 +7,7 @@ mod deliver;
 mod explain;
 mod inference;
 mod models;
+mod remember;
 mod request;
 mod respond;
 mod session;

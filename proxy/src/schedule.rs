@@ -27,7 +27,7 @@ mod sticky;
 use rand::RngCore;
 
 use crate::endpoints::constants::Constants;
-use crate::endpoints::load::Load;
+use crate::endpoints::load::{Load, Work};
 
 pub use bounded_hash::BoundedHash;
 pub use build::build;
@@ -105,9 +105,17 @@ impl RequestView<'_> {
 }
 
 impl CandidateView<'_> {
+    /// What the request would give it to do.
+    pub(crate) fn work(&self, request: &RequestView<'_>) -> Work {
+        Work {
+            prompt_tokens: request.prompt_tokens,
+            cached_tokens: self.cached_tokens,
+        }
+    }
+
     /// Prompt tokens that it would have to prefill (u).
     pub(crate) fn uncached(&self, request: &RequestView<'_>) -> f64 {
-        f64::from(request.prompt_tokens.saturating_sub(self.cached_tokens))
+        f64::from(self.work(request).uncached())
     }
 
     /// Share of the prompt that its cache holds (h / P); nothing of an empty prompt.
@@ -120,18 +128,7 @@ impl CandidateView<'_> {
 
     /// Time until it has prefilled what is pending there (q), in milliseconds.
     pub(crate) fn wait_ms(&self) -> f64 {
-        let Constants {
-            step_ms,
-            token_ms,
-            context_ms,
-            batch_tokens,
-            ..
-        } = self.constants;
-        let context = self.load.context_tokens as f64;
-        let work_ms = token_ms * batch_tokens;
-        // Not `hypot`: nothing overflows here, and this runs for every candidate of every request.
-        let full_step = (step_ms * step_ms + work_ms * work_ms).sqrt() + context_ms * context;
-        self.load.pending_tokens as f64 * full_step / batch_tokens
+        self.constants.wait_ms(self.load)
     }
 }
 
@@ -142,7 +139,7 @@ pub struct CandidateView<'a> {
     pub address: &'a str,
     /// Why it must not be chosen, if so.
     pub excluded: Option<&'static str>,
-    /// Cost added by filters, in milliseconds.
+    /// Cost added by filters and for answers that failed lately, in milliseconds.
     pub penalty_ms: f64,
     /// Prompt tokens of this request that its cache holds (h).
     pub cached_tokens: u32,

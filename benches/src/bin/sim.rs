@@ -63,6 +63,9 @@ struct Arguments {
     /// The gateway learns engines' constants from answers.
     #[arg(long)]
     learn: bool,
+    /// It learns, and begins with what it takes any engine for.
+    #[arg(long)]
+    cold: bool,
     /// Write the figures here.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -169,7 +172,8 @@ impl Arguments {
             event_loss: self.event_loss,
             exchange: self.exchange_ms.map(millis).transpose()?,
             constants_wrong_by: self.wrong_constants,
-            learn: self.learn,
+            learn: self.learn || self.cold,
+            cold: self.cold,
         })
     }
 

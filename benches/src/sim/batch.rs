@@ -40,6 +40,8 @@ pub struct Report {
     pub constants_wrong_by: (f64, f64),
     /// It learned constants from answers.
     pub learn: bool,
+    /// It began with the constants of any engine.
+    pub cold: bool,
     /// Share of prompt tokens that one endless cache would hold.
     pub ideal_hit_rate: f64,
     /// One per policy.
@@ -97,6 +99,7 @@ pub fn run(
         exchange_ms: setup.exchange.map(|interval| interval.as_secs_f64() * 1e3),
         constants_wrong_by: setup.constants_wrong_by,
         learn: setup.learn,
+        cold: setup.cold,
         ideal_hit_rate,
         results: rows.into_iter().map(|(_, row)| row).collect(),
     })

@@ -12,6 +12,7 @@ use sluice_e2e::engine::{Profile, hash};
 use sluice_proxy::cache::chain::Chain;
 use sluice_proxy::cache::event::KvEvent;
 use sluice_proxy::endpoints::constants::Constants;
+use sluice_proxy::endpoints::level::Level;
 use sluice_proxy::endpoints::load::{Load, LoadCounter, Reservation, Work};
 use sluice_proxy::endpoints::observe::{EndpointStats, Observation};
 use sluice_proxy::endpoints::output::OutputLengths;
@@ -114,11 +115,13 @@ impl Replica {
     ) -> Self {
         let origin = Instant::now();
         let kind = index.unwrap_or(router.knowledge().index);
+        let start = engines.first().map(&constants).unwrap_or_default();
+        let level = Arc::new(Level::new(start));
         let endpoints = engines.iter().enumerate().map(|(index, profile)| Endpoint {
             address: format!("engine-{index}:8000"),
             counter: Arc::default(),
             constants: constants(profile),
-            stats: EndpointStats::starting_at(constants(profile), origin),
+            stats: EndpointStats::starting_at(Arc::clone(&level), origin),
             reported: Reported::default(),
             others: Load::default(),
             up: true,
@@ -248,6 +251,15 @@ impl Endpoint {
         sum(self.counter.load(), self.others)
     }
 
+    /// What was learned, with sizes as the engine reports them.
+    fn learned(&self) -> Constants {
+        Constants {
+            batch_tokens: self.constants.batch_tokens,
+            kv_tokens: self.constants.kv_tokens,
+            ..self.stats.constants()
+        }
+    }
+
     fn view(&self, cached_tokens: u32, learn: bool, now: Instant) -> CandidateView<'_> {
         CandidateView {
             address: &self.address,
@@ -255,7 +267,7 @@ impl Endpoint {
             cached_tokens,
             load: self.load(),
             constants: match learn {
-                true => self.stats.constants(),
+                true => self.learned(),
                 false => self.constants,
             },
             reported: self.reported,

@@ -43,6 +43,8 @@ pub struct Setup {
     pub constants_wrong_by: (f64, f64),
     /// It learns better ones from answers.
     pub learn: bool,
+    /// It begins with what it takes any engine of vLLM for, whatever the profile is.
+    pub cold: bool,
 }
 
 impl Default for Setup {
@@ -56,6 +58,7 @@ impl Default for Setup {
             exchange: None,
             constants_wrong_by: (1.0, 1.0),
             learn: false,
+            cold: false,
         }
     }
 }
@@ -158,7 +161,14 @@ pub(super) fn run(
 }
 
 /// The constants that the gateway believes an engine of this profile to have.
-fn constants(profile: &Profile, wrong_by: (f64, f64)) -> Constants {
+fn constants(profile: &Profile, setup: &Setup) -> Constants {
+    if setup.cold {
+        return Constants {
+            kv_tokens: profile.kv_tokens as f64,
+            ..Constants::DEFAULT
+        };
+    }
+    let wrong_by = setup.constants_wrong_by;
     Constants {
         step_ms: profile.weights_ms + profile.base_ms,
         token_ms: profile.token_us / 1e3 * wrong_by.0,
@@ -176,7 +186,7 @@ impl<'a> World<'a> {
                 router(),
                 setup.index,
                 &workload.engines,
-                |profile| constants(profile, setup.constants_wrong_by),
+                |profile| constants(profile, setup),
                 setup.learn,
                 setup.seed.wrapping_mul(1_000_003) + replica as u64,
             )

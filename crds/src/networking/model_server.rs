@@ -93,7 +93,7 @@ pub struct ModelServerSpec {
     /// Sluice: how a request's endpoint is chosen. Default: the gateway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<SchedulingConfig>,
-    /// Sluice: how the model's prompts become tokens; KV events are of use only with it.
+    /// Sluice: how the model's prompts become tokens; without it engines are asked, for the next turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerSource>,
     /// Sluice: where the engines publish changes of their KV caches.

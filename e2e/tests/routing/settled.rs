@@ -1,6 +1,6 @@
 //! Whatever ends a request, its endpoint's counts go back to zero, and what failed is not thought to be cached.
 
-use sluice_e2e::engine::Fault;
+use sluice_e2e::engine::{Fault, Profile};
 use sluice_e2e::harness::client::{chat, http1, post, read};
 use sluice_e2e::harness::wait_until;
 use tokio::task::JoinSet;
@@ -66,6 +66,23 @@ async fn after_streams_cancels_and_refusals_every_count_is_zero() {
     settled(&bed).await;
     assert_eq!(loads(&bed), [(0, 0, 0); 3]);
     assert!(bed.received().iter().sum::<u64>() > 0);
+}
+
+/// Nothing tells when its prompt was prefilled: it is taken to be when that is due, long before the answer comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prompt_of_an_answer_in_one_piece_is_not_pending_while_it_decodes() {
+    let real = engine(|options| options.profile = Profile::H8B);
+    let bed = Bed::new(vec![real], "").await;
+    let (client, url) = (http1(), bed.gateway.url(""));
+    let body = chat("sim", &text("whole", 4_000), 1_000, false);
+    let answer = tokio::spawn(async move { post(&client, &url, "x", None, &body).await });
+    wait_until("it decodes", || async {
+        matches!(loads(&bed)[..], [(1, 0, context)] if context > 500)
+    })
+    .await;
+    assert!(!answer.is_finished(), "a thousand tokens take nine seconds");
+    answer.abort();
+    settled(&bed).await;
 }
 
 #[tokio::test]

@@ -134,6 +134,55 @@ fn warm(bed: &Bed) -> usize {
     metrics.iter().position(|&queries| queries > 0).unwrap()
 }
 
+/// No tokenizer here: the engine that serves a turn is asked for its tokens, and the next turn begins with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
+    let publishing = || {
+        engine(|options: &mut EngineOptions| {
+            options.kv_events = Some(KvOptions {
+                replay: Some("tcp://127.0.0.1:0".into()),
+                ..KvOptions::default()
+            });
+        })
+    };
+    let follow = |bootstrap: &mut Bootstrap| bootstrap.engines.kv_events = true;
+    let bed = Bed::with(vec![publishing(), publishing()], "", follow).await;
+    events_are_followed(&bed).await;
+    let first = text("told", 8_000);
+    let answer = bed.ask(&turns(&[&first])).await;
+    let counted = answer.json()["usage"]["prompt_tokens"].as_u64().unwrap();
+    wait_until("the engine has told", || async {
+        let metrics = bed.gateway.metrics().await;
+        metrics.contains("sluice_tokenized_prompts_total{outcome=\"told_by_engine\"} 1")
+    })
+    .await;
+    let warm = warm(&bed);
+    let second = turns(&[&first, &words(&answer), "and then?"]);
+    // All of the turn but its last block, whose end the answer has changed.
+    let least = counted - 2 * 16;
+    wait_until("the prompt is known to be held", || async {
+        bed.cached(&second).await[warm] >= least
+    })
+    .await;
+    let usage = bed.ask(&second).await.json()["usage"].clone();
+    let held = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+    assert!(held >= Some(least), "{usage}");
+    // What no longer is there is not taken to be, though it was sent there: events tell, by these very tokens.
+    let unrelated = serde_json::json!({"model": "sim", "prompt": "unrelated", "max_tokens": 1});
+    let url = format!("{}/v1/completions", bed.engines[warm].url());
+    wait_until("the engine can forget", || async {
+        bed.engines[warm].reset_prefix_cache()
+    })
+    .await;
+    let stepped = bed.client.post(url).json(&unrelated).send().await.unwrap();
+    assert_eq!(stepped.status(), 200);
+    wait_until("the gateway knows", || async {
+        bed.cached(&second).await == [0, 0]
+    })
+    .await;
+    bed.gateway.settled().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_models_tokenizer_is_noticed_and_bytes_tell() {
     let (theirs, ours) = (model("metaspace"), model("byte-level"));

@@ -7,9 +7,10 @@
 //! A table of fixed size without locks: what falls on the same cell replaces what was there, and then the next shorter
 //! beginning answers. Knows nothing of who holds what (`index`), and is only an estimate.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::budget::IndexBudget;
 use super::chain::Chain;
 
 /// Cells of eight bytes; a turn of a session fills two or three, a new prompt of 100 KB a hundred.
@@ -29,10 +30,14 @@ struct Mark {
     tokens: u32,
 }
 
+/// Bytes of a table, booked with the budget as long as it is there.
+const BYTES: usize = CELLS * size_of::<AtomicU64>();
+
 /// One pool's counts. Memory is taken with the first one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counts {
     cells: OnceLock<Box<[AtomicU64]>>,
+    budget: Arc<IndexBudget>,
 }
 
 /// One prompt's tokens as a function of its bytes: straight lines between what is known.
@@ -43,6 +48,14 @@ pub(super) struct Measure {
 }
 
 impl Counts {
+    /// None yet.
+    pub(super) fn new(budget: &Arc<IndexBudget>) -> Self {
+        Self {
+            cells: OnceLock::new(),
+            budget: Arc::clone(budget),
+        }
+    }
+
     /// What is known of a prompt. Its end is `counted`, or by the ratio of its known beginning, or else by `ratio`,
     /// bytes for a token.
     pub(super) fn measure(&self, chain: &Chain, counted: Option<u32>, ratio: f64) -> Measure {
@@ -85,11 +98,20 @@ impl Counts {
 
     fn set(&self, chain: &Chain, blocks: usize, tokens: u32) {
         let hash = hash(chain, blocks);
-        let cells = self
-            .cells
-            .get_or_init(|| (0..CELLS).map(|_| AtomicU64::new(0)).collect());
+        let cells = self.cells.get_or_init(|| {
+            self.budget.book(0, BYTES);
+            (0..CELLS).map(|_| AtomicU64::new(0)).collect()
+        });
         let cell = ((hash << 1) & !TOKEN_MASK) | u64::from(tokens).min(TOKEN_MASK);
         cells[place(hash)].store(cell, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        if self.cells.get().is_some() {
+            self.budget.book(BYTES, 0);
+        }
     }
 }
 
@@ -152,6 +174,21 @@ fn place(hash: u64) -> usize {
 mod tests {
     use super::*;
 
+    fn counts() -> Counts {
+        Counts::new(&IndexBudget::new(1 << 20))
+    }
+
+    #[test]
+    fn the_table_is_booked_while_it_is_there() {
+        let budget = IndexBudget::new(1 << 20);
+        let counts = Counts::new(&budget);
+        assert_eq!(budget.used(), 0);
+        counts.note(&chain(&"x".repeat(1000)), 500);
+        assert_eq!(budget.used(), 128 << 10);
+        drop(counts);
+        assert_eq!(budget.used(), 0);
+    }
+
     fn chain(text: &str) -> Chain {
         let mut chain = Chain::bytes(0);
         chain.push(text.as_bytes());
@@ -160,7 +197,7 @@ mod tests {
 
     #[test]
     fn without_counts_the_ratio_tells() {
-        let counts = Counts::default();
+        let counts = counts();
         let measure = counts.measure(&chain(&"x".repeat(1000)), None, 4.0);
         assert_eq!([measure.all(), measure.tokens(500)], [250, 125]);
         assert_eq!(counts.measure(&chain(""), None, 4.0).tokens(100), 0);
@@ -168,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_next_turn_begins_with_what_was_counted() {
-        let counts = Counts::default();
+        let counts = counts();
         let (first, more) = ("x".repeat(1000), "y".repeat(200));
         counts.note(&chain(&first), 500);
         let second = chain(&(first + &more));
@@ -182,7 +219,7 @@ mod tests {
 
     #[test]
     fn prompts_of_another_kind_keep_their_own_counts() {
-        let counts = Counts::default();
+        let counts = counts();
         let (code, prose) = ("c".repeat(1280), "p".repeat(1280));
         counts.note(&chain(&code), 640);
         counts.note(&chain(&prose), 256);
@@ -193,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_counted_prompt_ends_at_its_count() {
-        let counts = Counts::default();
+        let counts = counts();
         let prompt = chain(&"x".repeat(1280));
         counts.note(&prompt, 640);
         let measure = counts.measure(&prompt, Some(100), 4.0);

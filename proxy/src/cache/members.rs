@@ -2,7 +2,8 @@
 //!
 //! Bytes are known of every request at once; tokens only where the pool has a tokenizer and its engines publish KV
 //! events, and only in time. Where a member's events are live and the prompt's tokens are there, the token index
-//! answers for it; else the byte index does, with the pool's own ratio of bytes to tokens.
+//! answers for it; else the byte index does, with the pool's own ratio of bytes to tokens. Where only the tokens of the
+//! prompt's beginning are there, as an engine told them of the turn before, they answer as far as they go.
 //!
 //! Not for how an index works (`index`), nor for choosing.
 
@@ -18,6 +19,7 @@ use super::event::KvEvent;
 use super::following::Following;
 use super::index::{Index, Matched, Slot};
 use super::prompt::Prompt;
+use super::remembered::Remembered;
 
 /// Bytes of prompt text that a token takes, until answers have told.
 const BYTES_PER_TOKEN: f64 = 4.0;
@@ -40,6 +42,8 @@ pub struct PoolCache {
     bytes_per_token: AtomicU64,
     /// What engines counted in beginnings of prompts.
     counts: Counts,
+    /// What engines said the tokens of prompts are.
+    remembered: Remembered,
     /// Answers that told of the ratio; counted up to where [`RATIO_GAIN`] takes over.
     told: AtomicU32,
 }
@@ -51,7 +55,8 @@ impl PoolCache {
             bytes: Index::new(Arc::clone(budget)),
             tokens: Index::new(Arc::clone(budget)),
             bytes_per_token: AtomicU64::new(BYTES_PER_TOKEN.to_bits()),
-            counts: Counts::default(),
+            counts: Counts::new(budget),
+            remembered: Remembered::new(budget),
             told: AtomicU32::new(0),
         })
     }
@@ -73,7 +78,12 @@ impl PoolCache {
         tokens: Option<&[u32]>,
         block_sizes: &[u32],
     ) -> Arc<Found> {
-        let chains = tokens.map(|tokens| token_chains(prompt, tokens, block_sizes));
+        let beginning = match tokens {
+            None if !block_sizes.is_empty() => self.remembered.beginning(&prompt.chain),
+            _ => None,
+        };
+        let chains = (tokens.or(beginning.as_deref()))
+            .map(|tokens| token_chains(prompt, tokens, block_sizes));
         let look_up = |chain: Chain| {
             let matched = self.tokens.matched(&chain);
             (chain, matched)
@@ -90,6 +100,7 @@ impl PoolCache {
             prompt_tokens: measure.all(),
             measure,
             bytes: self.bytes.matched(&prompt.chain),
+            only_beginning: beginning.is_some(),
             tokens: chains.into_iter().flatten().map(look_up).collect(),
         })
     }
@@ -113,6 +124,11 @@ impl PoolCache {
         let after = before + self.gain() * (ratio - before);
         self.bytes_per_token
             .store(after.to_bits(), Ordering::Relaxed);
+    }
+
+    /// An engine told the tokens of a prompt: a later one that goes on from it begins with them.
+    pub fn remember(&self, prompt: &Prompt, tokens: Vec<u32>) {
+        self.remembered.keep(&prompt.chain, tokens);
     }
 
     /// What one more answer weighs among those heard.
@@ -144,6 +160,8 @@ pub struct Found {
     prompt: Arc<Prompt>,
     measure: Measure,
     bytes: Matched,
+    /// The tokens are those of the prompt's beginning.
+    only_beginning: bool,
     /// One for each block size.
     tokens: Vec<(Chain, Matched)>,
 }
@@ -163,6 +181,23 @@ impl Found {
             ranks.iter().map(covered).max().unwrap_or(0)
         };
         self.tokens.iter().map(held).max().unwrap_or(0)
+    }
+
+    /// Tokens held by any of the slots, of a prompt whose beginning is known as this chain. Where all of that is held
+    /// the bytes may tell of more.
+    fn cached_from_beginning(
+        &self,
+        chain: usize,
+        ranks: &[(Option<u32>, Slot)],
+        by_bytes: u32,
+    ) -> u32 {
+        let (chain, matched) = &self.tokens[chain];
+        let held = ranks.iter().map(|&(_, slot)| matched.blocks(slot)).max();
+        let held = held.unwrap_or(0) as usize;
+        match chain.covered(held) {
+            tokens if held == chain.blocks() => tokens.max(by_bytes),
+            tokens => tokens,
+        }
     }
 }
 
@@ -251,10 +286,15 @@ impl MemberCache {
 
     /// Tokens of a prompt that the member holds.
     pub fn cached(&self, found: &Found) -> u32 {
-        if self.token_chain(found).is_some() {
-            return found.cached_by_tokens(&self.ranks.load());
+        let by_bytes = || self.bytes.map_or(0, |slot| found.cached_by_bytes(slot));
+        let ranks = self.ranks.load();
+        match self.token_chain(found) {
+            Some(chain) if found.only_beginning => {
+                found.cached_from_beginning(chain, &ranks, by_bytes())
+            }
+            Some(_) => found.cached_by_tokens(&ranks),
+            None => by_bytes(),
         }
-        self.bytes.map_or(0, |slot| found.cached_by_bytes(slot))
     }
 
     /// The engine's KV cache holds so many tokens.

@@ -8,6 +8,8 @@
 
 use sluice_crds::networking::InferenceEngine;
 
+use super::load::{Load, Work};
+
 /// Constants of one endpoint, in milliseconds and tokens.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +38,21 @@ impl Constants {
         batch_tokens: 8192.0,
         kv_tokens: 385_000.0,
     };
+
+    /// Time until what is pending (q) has been prefilled, in full steps, in milliseconds.
+    pub fn wait_ms(&self, load: Load) -> f64 {
+        let work_ms = self.token_ms * self.batch_tokens;
+        // Not `hypot`: nothing overflows here, and this runs for every candidate of every request.
+        let full_step = (self.step_ms * self.step_ms + work_ms * work_ms).sqrt()
+            + self.context_ms * load.context_tokens as f64;
+        load.pending_tokens as f64 * full_step / self.batch_tokens
+    }
+
+    /// Time that the prefill of a request takes by itself, in milliseconds.
+    pub fn prefill_ms(&self, work: Work) -> f64 {
+        let (prompt, uncached) = (f64::from(work.prompt_tokens), f64::from(work.uncached()));
+        uncached * (self.token_ms + self.attention_ms * (prompt - uncached / 2.0))
+    }
 
     /// Where an engine's constants start. A guess within a factor of 20 will do: the rest is learned.
     pub const fn for_engine(engine: InferenceEngine) -> Self {

@@ -17,6 +17,9 @@
 //! and no constant leaves [`BOUND`] times its start either way. What makes it follow changes: knowledge fades slowly
 //! towards the prior, and fast while errors keep the same sign.
 //!
+//! Endpoints of one pool are mostly alike, so what all of them show together is known long before what each shows:
+//! [`Learner::apart`] says by how much an endpoint differs from its pool's [`super::level`].
+//!
 //! Pure, of constant memory, some hundred arithmetic operations per observation. Not for choosing: a policy does that.
 
 mod model;
@@ -38,6 +41,9 @@ const START_REQUEST_MS: f64 = 2.0;
 const COMMON: f64 = 1.0;
 /// ...and of each one's own, in the order of [`Vector`].
 const OWN: Vector = [0.5, 0.5, 0.7, 0.4, 1.0];
+
+/// Standard deviation of the logarithms of one pool's endpoints: half or twice as fast is two of them away.
+const APART: f64 = 0.35;
 
 /// Standard deviation of a first token's delay from the model's. Steps that others share make most of it.
 const FIRST_TOKEN_NOISE: f64 = 0.3;
@@ -71,6 +77,33 @@ pub struct Learner {
 }
 
 type Matrix = [[f64; COUNT]; COUNT];
+
+/// Logarithms of an endpoint's or a pool's constants.
+#[derive(Debug, Clone, Copy)]
+pub struct Logarithms(Vector);
+
+/// By how much an endpoint's constants differ from its pool's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factors {
+    /// Of W.
+    pub step: f64,
+    /// Of D.
+    pub token: f64,
+    /// Of Kd.
+    pub context: f64,
+    /// Of Kp.
+    pub attention: f64,
+}
+
+impl Factors {
+    /// Does not differ.
+    pub const ONE: Self = Self {
+        step: 1.0,
+        token: 1.0,
+        context: 1.0,
+        attention: 1.0,
+    };
+}
 
 impl Learner {
     /// Begins with constants guessed for the engine.
@@ -111,6 +144,32 @@ impl Learner {
             context_ms: self.values[CONTEXT],
             attention_ms: self.values[ATTENTION],
             ..self.fixed
+        }
+    }
+
+    /// The same as logarithms, for [`Self::apart`].
+    pub fn logarithms(&self) -> Logarithms {
+        Logarithms(self.mean)
+    }
+
+    /// By how much the endpoint differs from what its pool's endpoints are together: by nothing while it has shown
+    /// nothing, by what it has shown itself once that outweighs how alike they usually are ([`APART`]). Each constant
+    /// for itself.
+    pub fn apart(&self, pool: Logarithms) -> Factors {
+        let factor = |index: usize| {
+            let (start, variance) = (self.start[index], self.covariance[index][index]);
+            let prior = 1.0 / self.prior[index][index];
+            // What delays have told, without the prior that they were weighed against.
+            let told = (1.0 / variance - prior).max(0.0);
+            let towards_own = (self.mean[index] - start) / variance;
+            let from_pool = (start - pool.0[index]) * told;
+            ((from_pool + towards_own) / (told + 1.0 / (APART * APART))).exp()
+        };
+        Factors {
+            step: factor(STEP),
+            token: factor(TOKEN),
+            context: factor(CONTEXT),
+            attention: factor(ATTENTION),
         }
     }
 
@@ -265,6 +324,30 @@ mod tests {
         let learned = learner.constants();
         assert!((learned.token_ms / Constants::DEFAULT.token_ms - 1.0).abs() < 1e-6);
         assert!(learner.confidence() > 0.5);
+    }
+
+    #[test]
+    fn an_endpoint_is_its_pools_until_it_has_shown_otherwise() {
+        let alone = Decoding {
+            tokens: 100.0,
+            requests: 1.0,
+            ..Decoding::default()
+        };
+        let slowed = |learner: &mut Learner, factor: f64| {
+            learner.decoding(&alone, 100.0 * factor * Constants::DEFAULT.step_ms);
+        };
+        let (mut pool, mut own) = (learner(), learner());
+        for _ in 0..100 {
+            slowed(&mut pool, 8.0);
+        }
+        let unseen = own.apart(pool.logarithms());
+        assert!((unseen.step - 1.0).abs() < 1e-9, "{unseen:?}");
+        assert!((unseen.attention - 1.0).abs() < 1e-9, "{unseen:?}");
+        for _ in 0..100 {
+            slowed(&mut own, 16.0);
+        }
+        let seen = own.apart(pool.logarithms());
+        assert!((1.9..2.1).contains(&seen.step), "{seen:?}");
     }
 
     #[test]

@@ -5,11 +5,12 @@
 //! counted in [`super::load`], and comes in as an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::constants::Constants;
-use super::learn::{Decoding, Learner};
+use super::learn::{Decoding, Factors, Learner};
+use super::level::Level;
 use super::load::{Load, Work};
 use super::sketch::{DecayingMean, QuantileSketch};
 
@@ -25,6 +26,8 @@ const OLDEST: Duration = Duration::from_secs(60);
 pub struct EndpointStats {
     /// What times are counted from.
     origin: Instant,
+    /// What its pool's endpoints are together.
+    level: Arc<Level>,
     /// Prompt tokens prefilled, ever, as seen by first tokens.
     prefilled_tokens: AtomicU64,
     /// First tokens, ever.
@@ -48,14 +51,13 @@ struct Tracked {
 }
 
 /// What readers read. Each number is whole; two of them may be of different moments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Published {
-    step_ms: Float,
-    token_ms: Float,
-    context_ms: Float,
-    attention_ms: Float,
-    batch_tokens: Float,
-    kv_tokens: Float,
+    /// By how much it differs from its pool.
+    step: Float,
+    token: Float,
+    context: Float,
+    attention: Float,
     ttft: PublishedMean,
     token_gap: PublishedMean,
 }
@@ -67,8 +69,9 @@ struct PublishedMean {
     at: AtomicU64,
 }
 
+/// An `f64` that is read and written as a whole.
 #[derive(Debug, Default)]
-struct Float(AtomicU64);
+pub(super) struct Float(AtomicU64);
 
 /// One request at the endpoint, from its dispatch on.
 #[derive(Debug, Clone, Copy)]
@@ -121,32 +124,39 @@ pub struct StatsView {
     pub token_gap: Quantiles,
 }
 
+impl Observation {
+    /// How long its first token should take an endpoint with these constants, in milliseconds: what it found pending,
+    /// its own prefill, and the step that is running.
+    pub fn expected_ms(&self, constants: &Constants) -> f64 {
+        constants.wait_ms(self.load) + constants.prefill_ms(self.work) + constants.step_ms
+    }
+}
+
 impl EndpointStats {
-    /// Nothing measured yet; `start` is what is guessed for the engine.
-    pub fn new(start: Constants) -> Self {
-        Self::starting_at(start, Instant::now())
+    /// Nothing measured yet; `level` is what its pool's endpoints are together.
+    pub fn new(level: Arc<Level>) -> Self {
+        Self::starting_at(level, Instant::now())
     }
 
     /// As [`Self::new`], with times counted from `origin`: no call may name an earlier one. For virtual time.
-    pub fn starting_at(start: Constants, origin: Instant) -> Self {
-        let stats = Self {
+    pub fn starting_at(level: Arc<Level>, origin: Instant) -> Self {
+        Self {
             origin,
             prefilled_tokens: AtomicU64::new(0),
             prefills: AtomicU64::new(0),
             inner: Mutex::new(Inner {
-                learner: Learner::new(start),
+                learner: Learner::new(level.constants()),
                 ttft: Tracked::new(),
                 token_gap: Tracked::new(),
             }),
-            published: Published::default(),
-        };
-        stats.published.set_constants(&start);
-        stats
+            published: Published::new(),
+            level,
+        }
     }
 
     /// The endpoint's constants as known now.
     pub fn constants(&self) -> Constants {
-        self.published.constants()
+        self.level.constants_times(&self.published.factors())
     }
 
     /// Moving mean of the time to first token, in milliseconds; `None` when nothing was measured lately.
@@ -185,13 +195,10 @@ impl EndpointStats {
         });
         let delay_ms = millis(now.saturating_duration_since(observation.at));
         let at = self.since(now);
-        let mut inner = self.lock();
-        inner
-            .learner
-            .first_token(observation.load, observation.work, delay_ms);
+        let Observation { load, work, .. } = *observation;
+        let mut inner = self.learned(|learner| learner.first_token(load, work, delay_ms));
         inner.ttft.add(delay_ms, at);
         self.published.ttft.set(inner.ttft.mean.mean(), at);
-        self.published.set_constants(&inner.learner.constants());
     }
 
     /// The answer's last byte came at `now`, after `tokens` output tokens in all; `load` is the endpoint's at this
@@ -206,13 +213,11 @@ impl EndpointStats {
         }
         let time_ms = millis(now.saturating_duration_since(first.at));
         let at = self.since(now);
-        let mut inner = self.lock();
-        inner.learner.decoding(&decoding, time_ms);
+        let mut inner = self.learned(|learner| learner.decoding(&decoding, time_ms));
         inner.token_gap.add(time_ms / decoding.tokens, at);
         self.published
             .token_gap
             .set(inner.token_gap.mean.mean(), at);
-        self.published.set_constants(&inner.learner.constants());
     }
 
     fn finished_whole(&self, observation: &Observation, tokens: u32, load: Load, now: Instant) {
@@ -224,17 +229,24 @@ impl EndpointStats {
             return;
         }
         let time_ms = millis(now.saturating_duration_since(observation.at));
-        let mut inner = self.lock();
         let Observation { load, work, .. } = *observation;
-        inner.learner.whole(load, work, &decoding, time_ms);
-        self.published.set_constants(&inner.learner.constants());
+        drop(self.learned(|learner| learner.whole(load, work, &decoding, time_ms)));
+    }
+
+    /// A delay teaches the pool's level and the endpoint's own constants, one after the other.
+    fn learned(&self, teach: impl Fn(&mut Learner)) -> MutexGuard<'_, Inner> {
+        let level = self.level.taught(&teach);
+        let mut inner = self.lock();
+        teach(&mut inner.learner);
+        self.published.set_factors(&inner.learner.apart(level));
+        inner
     }
 
     /// Everything at once. Takes the lock: not for the way of a request.
     pub fn view(&self) -> StatsView {
         let inner = self.lock();
         StatsView {
-            constants: inner.learner.constants(),
+            constants: self.constants(),
             request_ms: inner.learner.request_ms(),
             observations: inner.learner.observations(),
             confidence: inner.learner.confidence(),
@@ -305,24 +317,33 @@ impl Tracked {
 }
 
 impl Published {
-    fn constants(&self) -> Constants {
-        Constants {
-            step_ms: self.step_ms.get(),
-            token_ms: self.token_ms.get(),
-            context_ms: self.context_ms.get(),
-            attention_ms: self.attention_ms.get(),
-            batch_tokens: self.batch_tokens.get(),
-            kv_tokens: self.kv_tokens.get(),
+    fn new() -> Self {
+        let published = Self {
+            step: Float::default(),
+            token: Float::default(),
+            context: Float::default(),
+            attention: Float::default(),
+            ttft: PublishedMean::default(),
+            token_gap: PublishedMean::default(),
+        };
+        published.set_factors(&Factors::ONE);
+        published
+    }
+
+    fn factors(&self) -> Factors {
+        Factors {
+            step: self.step.get(),
+            token: self.token.get(),
+            context: self.context.get(),
+            attention: self.attention.get(),
         }
     }
 
-    fn set_constants(&self, constants: &Constants) {
-        self.step_ms.set(constants.step_ms);
-        self.token_ms.set(constants.token_ms);
-        self.context_ms.set(constants.context_ms);
-        self.attention_ms.set(constants.attention_ms);
-        self.batch_tokens.set(constants.batch_tokens);
-        self.kv_tokens.set(constants.kv_tokens);
+    fn set_factors(&self, factors: &Factors) {
+        self.step.set(factors.step);
+        self.token.set(factors.token);
+        self.context.set(factors.context);
+        self.attention.set(factors.attention);
     }
 }
 
@@ -342,11 +363,11 @@ impl PublishedMean {
 }
 
 impl Float {
-    fn get(&self) -> f64 {
+    pub(super) fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
-    fn set(&self, value: f64) {
+    pub(super) fn set(&self, value: f64) {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }
 }

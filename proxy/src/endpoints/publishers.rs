@@ -1,9 +1,9 @@
-//! Finds where endpoints publish KV events and keeps following them: one task per member of a pool that has a
-//! tokenizer, since events speak of tokens.
+//! Finds where endpoints publish KV events and keeps following them: one task per member of a pool.
 //!
 //! An engine is asked where it publishes unless the configuration says. Before its events are believed, it must
 //! tokenise a text as the pool's tokenizer does: events of another vocabulary would never match, and nobody would
-//! know why. Not for what events mean (`cache`).
+//! know why. Events speak of tokens: in a pool without a tokenizer engines tell those of prompts (`tokenize`), and
+//! that they do not publish is no news. Not for what events mean (`cache`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +43,8 @@ pub struct Followed<'a> {
     pub member: &'a Member,
     /// Where it publishes.
     pub events: KvEvents,
-    /// Its pool's tokenizer.
-    pub tokenizer: &'a Arc<Loading>,
+    /// Its pool's tokenizer, if it has one.
+    pub tokenizer: Option<&'a Arc<Loading>>,
 }
 
 /// The tasks of all members. Dropping it ends them.
@@ -59,14 +59,15 @@ pub struct Publishers {
 struct Task {
     _cache: Weak<MemberCache>,
     events: KvEvents,
-    tokenizer: Arc<Loading>,
+    tokenizer: Option<Arc<Loading>>,
     handle: JoinHandle<()>,
 }
 
 impl Task {
     /// Nothing of what it was started with has changed.
     fn is_for(&self, followed: &Followed<'_>) -> bool {
-        self.events == followed.events && Arc::ptr_eq(&self.tokenizer, followed.tokenizer)
+        let tokenizer = self.tokenizer.as_ref().map(Arc::as_ptr);
+        self.events == followed.events && tokenizer == followed.tokenizer.map(Arc::as_ptr)
     }
 }
 
@@ -113,13 +114,13 @@ impl Publishers {
             endpoint: Arc::clone(&followed.member.endpoint),
             cache: Arc::clone(&followed.member.cache),
             events: followed.events,
-            tokenizer: Arc::clone(followed.tokenizer),
+            tokenizer: followed.tokenizer.map(Arc::clone),
             said: None,
         };
         Task {
             _cache: Arc::downgrade(&followed.member.cache),
             events: followed.events,
-            tokenizer: Arc::clone(followed.tokenizer),
+            tokenizer: followed.tokenizer.map(Arc::clone),
             handle: tokio::spawn(publisher.run()),
         }
     }
@@ -133,7 +134,7 @@ struct Publisher {
     endpoint: Arc<Endpoint>,
     cache: Arc<MemberCache>,
     events: KvEvents,
-    tokenizer: Arc<Loading>,
+    tokenizer: Option<Arc<Loading>>,
     /// What was logged last.
     said: Option<String>,
 }
@@ -200,9 +201,14 @@ impl Publisher {
     }
 
     async fn subscribe(&self) -> Result<Vec<Subscription>, NotFollowed> {
-        let tokenizer = self.tokenizer.get().ok_or(NotFollowed::NoTokenizer)?;
+        let tokenizer = match &self.tokenizer {
+            Some(tokenizer) => Some(tokenizer.get().ok_or(NotFollowed::NoTokenizer)?),
+            None => None,
+        };
         let sources = self.sources().await?;
-        self.compare(&tokenizer).await?;
+        if let Some(tokenizer) = tokenizer {
+            self.compare(&tokenizer).await?;
+        }
         let live = Live::new(&self.cache, sources.len());
         let follow = |(number, source): (usize, &EventSource)| {
             let sink = Sink {
@@ -279,6 +285,9 @@ impl Publisher {
         }
         match &trouble {
             None => tracing::info!(endpoint, "KV events are followed"),
+            Some(why) if self.tokenizer.is_none() => {
+                tracing::debug!(endpoint, why, "no KV events: what it holds is estimated");
+            }
             Some(why) => tracing::warn!(endpoint, why, "no KV events: what it holds is estimated"),
         }
         self.said = trouble;

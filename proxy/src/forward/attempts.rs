@@ -5,6 +5,7 @@
 //! A kept connection that turns out closed is replaced by a fresh one to the same endpoint, once, as part of the
 //! same attempt.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub struct Job<'a> {
     pub filters: &'a mut FilterStream,
     /// Body for a server (index into the snapshot's servers): edits differ by target.
     pub body: &'a (dyn Fn(usize) -> Bytes + Sync),
+    /// The answer is to come in one piece: nothing tells when its prompt has been prefilled.
+    pub whole: bool,
     /// What counts an attempt at a server besides, if anything does.
     pub active: &'a (dyn Fn(usize) -> Option<GaugeGuard> + Sync),
 }
@@ -245,7 +248,7 @@ impl Attempts<'_> {
         log.last = Some(endpoint.address.clone());
         log.server = Some(choice.server);
         let (found, work) = plan.work(choice);
-        let flight = Flight::dispatch(pool, &pool.members[choice.member], &found, work)
+        let mut flight = Flight::dispatch(pool, &pool.members[choice.member], &found, work)
             .counted((job.active)(choice.server));
         let since = self.origin.elapsed();
         // Counts as cancelled if this future is dropped.
@@ -261,7 +264,9 @@ impl Attempts<'_> {
                 .saturating_duration_since(Instant::now()),
         );
         let body = (job.body)(choice.server);
-        let exchange = self.exchange(pool, &endpoint, head, &body);
+        // Pinned here and lent: a future that is handed on is kept twice in the request's state.
+        let exchange = pin!(self.exchange(pool, &endpoint, head, &body));
+        let exchange = settled_meanwhile(exchange, &mut flight, job.whole);
         let answered = tokio::time::timeout(limit, exchange).await;
         let failure = match answered {
             Ok(Ok((upstream, head))) => {
@@ -288,7 +293,10 @@ impl Attempts<'_> {
                 self.note_health(&endpoint, &error, since);
                 Failure::Engine(error)
             }
-            Err(_) => Failure::Timeout(limit),
+            Err(_) => {
+                endpoint.failing.answered(true, self.origin.elapsed());
+                Failure::Timeout(limit)
+            }
         };
         outcome.reason = failure.reason();
         Ok(Err(failure))
@@ -340,6 +348,22 @@ impl Attempts<'_> {
     fn asks_for_another(&self, status: u16) -> bool {
         matches!(status, 502..=504) || (status == 429 && self.retry.on_429)
     }
+}
+
+/// The exchange, and meanwhile the prompt of an answer in one piece counts as prefilled when it should be: else it would
+/// count as pending until its last token.
+async fn settled_meanwhile<T>(
+    mut exchange: Pin<&mut impl Future<Output = T>>,
+    flight: &mut Flight,
+    whole: bool,
+) -> T {
+    if whole {
+        match tokio::time::timeout(flight.expected_prefill(), &mut exchange).await {
+            Ok(answered) => return answered,
+            Err(_) => flight.prefilled(),
+        }
+    }
+    exchange.await
 }
 
 /// The head with what filters did for this attempt; `None` when no filter looks.

@@ -2,10 +2,10 @@
 //! by dropping it.
 //!
 //! Streams tell when their first token came and how they went on. An answer in one piece tells neither: its prompt
-//! counts as pending until it ends, and its time is learned from as a whole.
+//! counts as pending for as long as its prefill should take, and its time is learned from as a whole.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cache::members::{Claim, Found};
 use crate::endpoints::load::{Reservation, Work};
@@ -56,6 +56,17 @@ impl Flight {
     /// Who serves it.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// When its prompt should have been prefilled, by what is known of the endpoint.
+    pub fn expected_prefill(&self) -> Duration {
+        let expected_ms = self.observation.expected_ms(&self.endpoint.constants());
+        Duration::try_from_secs_f64(expected_ms / 1e3).unwrap_or(Duration::MAX)
+    }
+
+    /// Its prompt is taken to have been prefilled, though no token was seen.
+    pub fn prefilled(&mut self) {
+        self.reservation.first_token();
     }
 
     /// `tokens` of the stream have come so far, the last at `now`.

@@ -234,9 +234,11 @@ impl<'a> Plan<'a> {
         let target = self.draw_target(demand, now, random)?;
         self.targets[target].found = self.find(&self.targets[target]);
         let mut timings = self.timings.take();
-        let ranking = self.rank(target, demand, now, random, timings.as_mut());
-        self.timings = timings;
+        let views = self.views(&self.targets[target], demand, now);
+        let ranking = self.rank(&self.targets[target], &views, random, timings.as_mut());
         let member = ranking.first()?.index;
+        drop(views);
+        self.timings = timings;
         self.current = Some(target);
         let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[member].endpoint.health;
@@ -288,6 +290,10 @@ impl<'a> Plan<'a> {
         {
             return Some(current);
         }
+        // Nothing to draw, and nearly all rules are so.
+        if let [only] = &self.targets[..] {
+            return (only.weight > 0 && usable(only)).then_some(0);
+        }
         let weights: Vec<u32> = self
             .targets
             .iter()
@@ -336,9 +342,10 @@ impl<'a> Plan<'a> {
 
     fn find(&self, target: &Target) -> Arc<Found> {
         let pool = self.pool(target);
-        let sizes = match &target.tokens {
-            Some(_) => block_sizes(pool.members.iter().map(|member| &member.cache)),
-            None => Vec::new(),
+        // Without tokens those of an earlier turn may be remembered.
+        let sizes = match (&target.tokens, &pool.tokenizer) {
+            (None, Some(_)) => Vec::new(),
+            _ => block_sizes(pool.members.iter().map(|member| &member.cache)),
         };
         let tokens = target.tokens.as_deref();
         pool.cache.find(&self.ask.prompt, tokens, &sizes)
@@ -363,7 +370,8 @@ impl<'a> Plan<'a> {
             CandidateView {
                 address: &endpoint.address,
                 excluded: self.exclusion(target, member, demand, now),
-                penalty_ms: filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
+                penalty_ms: endpoint.failing.price_ms(now)
+                    + filtered.map_or(0.0, |all| all.endpoints[target.offset + member].score),
                 cached_tokens: state.cache.cached(&target.found),
                 load: endpoint.load.load(),
                 constants: endpoint.constants(),
@@ -385,24 +393,21 @@ impl<'a> Plan<'a> {
 
     fn rank(
         &self,
-        target: usize,
-        demand: Demand,
-        now: Duration,
+        target: &Target,
+        views: &[CandidateView<'_>],
         random: &mut dyn RngCore,
         timings: Option<&mut Vec<(Plugin, Duration)>>,
     ) -> Vec<Ranked> {
-        let target = &self.targets[target];
-        let views = self.views(target, demand, now);
         let (policy, request) = (&self.pool(target).policy, self.request(target));
         let Some(timings) = timings else {
-            return policy.rank(&request, &views, random);
+            return policy.rank(&request, views, random);
         };
         let mut since = Instant::now();
         let mut ran = |plugin| {
             let before = std::mem::replace(&mut since, Instant::now());
             timings.push((plugin, since.saturating_duration_since(before)));
         };
-        policy.rank_told(&request, &views, random, &mut ran)
+        policy.rank_told(&request, views, random, &mut ran)
     }
 }
 

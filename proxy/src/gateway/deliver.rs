@@ -49,18 +49,26 @@ pub(super) async fn deliver<D: Downstream>(
         request.record.server.as_deref(),
         request.record.model.as_deref(),
     );
+    // An error teaches nothing of the engine's speed, in whatever form it comes.
+    let refused = request.record.status >= 400;
     let Answer {
         upstream, flight, ..
     } = &mut *answer;
     let (end, report) = relay::relay(client, upstream, &mut request.filters, options, |beat| {
-        if options.events {
+        if options.events && !refused {
             beat.gap.inspect(|gap| series.observe_gap(*gap));
             flight.streamed(beat.events, beat.at);
+        } else {
+            flight.prefilled();
         }
     })
     .await;
     note_report(request, &report, options.events, prompt.chain.length());
-    if request.record.status < 400 {
+    if let Some(failed) = failed(request.record.status, &end) {
+        let endpoint = answer.flight.endpoint();
+        endpoint.failing.answered(failed, gateway.now());
+    }
+    if !refused {
         learn(
             gateway,
             request,
@@ -149,6 +157,17 @@ fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt
         record.input_tokens = Some(u64::from(prompt_bytes.div_ceil(4)));
         // Of an answer in one piece nothing is known.
         record.output_tokens = events.then_some(report.events);
+    }
+}
+
+/// Whether the endpoint failed, as far as the answer tells: a client's mistake or departure says nothing, and what breaks
+/// or cannot be served at all is `health`'s, which also notices when that is over.
+fn failed(status: u16, end: &RelayEnd) -> Option<bool> {
+    match (status, end) {
+        (502..=504, _) => None,
+        (500.., _) | (_, RelayEnd::Timeout(_)) => Some(true),
+        (..400, RelayEnd::Complete) => Some(false),
+        _ => None,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::HeaderMap;
 use sluice_config::scheduling::SessionParams;
 use sluice_config::snapshot::{Rule, Target, WeightedTarget};
 
 use super::body::{self, Body, ReadError};
 use super::request::{Request, flow};
-use super::{Gateway, Halt, deliver, session, surface, tokenize};
+use super::{Gateway, Halt, deliver, remember, session, surface, tokenize};
 use crate::cache::prompt::Prompt;
 use crate::endpoints::InFlightGuard;
 use crate::error::RequestError;
@@ -37,6 +38,11 @@ pub(super) async fn serve<D: Downstream>(
     let routed = Routed::new(&serving, &matched, &body);
     let dispatched = dispatch(gateway, client, request, &routed, ask_usage);
     let (answer, log) = Box::pin(dispatched).await?;
+    if answer.head.status.is_success() {
+        let sent = || routed.body_for(answer.server, ask_usage);
+        let (path, endpoint) = (request.head.uri.path(), answer.flight.endpoint());
+        remember::remember(gateway, &routed, path, answer.server, endpoint, sent);
+    }
     let prompt = routed.prompt;
     // The body is with the engine: what it holds of the budget is free again.
     drop((body, held));
@@ -73,6 +79,17 @@ impl<'a> Routed<'a> {
             body,
             prompt: Arc::new(prompt),
         }
+    }
+
+    /// The name that a server's engines know the model by, if the client used another.
+    fn renamed(&self, server: usize) -> Option<&'a str> {
+        let model = self.serving.snapshot.servers[server].model.as_deref();
+        model.filter(|model| !self.matched.lora && *model != self.body.model)
+    }
+
+    /// The body as a server's engines are to get it.
+    fn body_for(&self, server: usize, ask_usage: bool) -> Bytes {
+        self.body.edited(self.renamed(server), ask_usage)
     }
 }
 
@@ -207,14 +224,10 @@ async fn dispatch<D: Downstream>(
         serving.pools[server].metrics.skip();
     }
     request.record.request_processing = Some(request.started.elapsed());
-    let rename = |server: usize| {
-        let model = serving.snapshot.servers[server].model.as_deref();
-        model.filter(|model| !matched.lora && *model != body.model)
-    };
-    let edited = |server: usize| body.edited(rename(server), ask_usage);
+    let edited = |server: usize| routed.body_for(server, ask_usage);
     let active = |server: usize| {
         let route = &serving.routes[matched.route_index].name;
-        let upstream_model = rename(server).unwrap_or(&body.model);
+        let upstream_model = routed.renamed(server).unwrap_or(&body.model);
         kthena?.upstream(route, &serving.pools[server].name, upstream_model)
     };
     let mut job = Job {
@@ -225,6 +238,7 @@ async fn dispatch<D: Downstream>(
         deadline: request.deadline,
         filters: &mut request.filters,
         body: &edited,
+        whole: !body.stream(),
         active: &active,
     };
     let attempts = gateway.attempts();
@@ -239,7 +253,7 @@ async fn dispatch<D: Downstream>(
     }
     request.record.upstream_model = log
         .server
-        .map(|server| rename(server).unwrap_or(&body.model).to_owned());
+        .map(|server| routed.renamed(server).unwrap_or(&body.model).to_owned());
     let failed = match answered {
         Some(Ok(answer)) => return Ok((answer, log)),
         Some(Err(NoAnswer::Error(RequestError::NoEndpoint { model, reason }))) => {

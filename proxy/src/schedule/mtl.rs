@@ -8,14 +8,14 @@
 //! cost    = wait + prefill + Kd*x                       its own first token
 //!         + a * n * prefill                             delay inflicted on requests there
 //!         + m * prefill * (1 + a*n)                     price of the engine's time, for later arrivals
-//!         + b * (o*Kd*x + n*Kd*P*o / 2)                 slower decoding: its own, that of others
+//!         + b * (o*(Kd*x + R*n) + n*(Kd*P + R)*o / 2)   slower decoding: its own, that of others
 //!         + excess / x * o * (W + Kd*x)                 preemption, if x + P + o exceeds 95 % of the KV cache
 //!         + unfair wait                                 in overload, wait above 1.25 times the mean
 //! ```
 //!
 //! Times and not scores, so that a request is not taken for a token; prices, so that a warm engine is kept without
-//! a threshold and left smoothly. With u near 0 everywhere q, x and n decide. A wrong o scales the decode terms
-//! and nothing else.
+//! a threshold and left smoothly. With u near 0 everywhere q, x and n decide: R, what one more sequence adds to a step,
+//! spreads prompts of a few tokens, which hold no context either. A wrong o scales the decode terms and nothing else.
 
 use rand::RngCore;
 use sluice_config::scheduling::MtlParams;
@@ -25,6 +25,10 @@ use super::{CandidateView, Policy, Ranked, RequestView, Term};
 
 /// Share of the KV cache above which preemption is reckoned with.
 const FULL_SHARE: f64 = 0.95;
+
+/// R as a share of W: launch, scheduling and sampling of one sequence. Between 1/1840 and 1/730 on the engines
+/// measured, too little to be learned beside W, and slower where W is.
+const SEQUENCE_SHARE: f64 = 1e-3;
 
 /// The default policy.
 #[derive(Debug, Clone, Copy)]
@@ -94,14 +98,15 @@ impl Mtl {
         let (speed, load) = (candidate.constants, candidate.load);
         let (requests, context) = (f64::from(load.in_flight), load.context_tokens as f64);
         let (prompt, output) = (f64::from(request.prompt_tokens), request.output());
-        let uncached = candidate.uncached(request);
-        let prefill = uncached * (speed.token_ms + speed.attention_ms * (prompt - uncached / 2.0));
+        let prefill = speed.prefill_ms(candidate.work(request));
         let wait = candidate.wait_ms();
         // Decode attention of one step over what is held there.
         let read = speed.context_ms * context;
+        let sequence = SEQUENCE_SHARE * speed.step_ms;
         let crowd = inflicted * requests;
         let unfair = (wait - self.fair_ratio * pool.mean_wait).max(0.0);
-        let others = requests * speed.context_ms * prompt * output / 2.0;
+        let own = output * (read + sequence * requests);
+        let others = requests * (speed.context_ms * prompt + sequence) * output / 2.0;
         [
             ("own wait", wait),
             ("own prefill", prefill),
@@ -111,7 +116,7 @@ impl Mtl {
                 "price of the engine's time",
                 price * prefill * (1.0 + crowd),
             ),
-            ("own decoding", pool.decode * output * read),
+            ("own decoding", pool.decode * own),
             ("slower decoding of others", pool.decode * others),
             ("preemption", preemption(request, candidate)),
             ("unfair wait", pool.overload * unfair * (1.0 + crowd)),

@@ -88,7 +88,7 @@ pub(super) fn sum(parts: &[Term]) -> f64 {
 /// The part that [`rank`] adds.
 pub(super) fn penalty(candidate: &CandidateView<'_>) -> Term {
     Term {
-        name: "penalty of filters",
+        name: "penalty of filters and failures",
         value: candidate.penalty_ms,
     }
 }

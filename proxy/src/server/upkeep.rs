@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
+use sluice_crds::networking::InferenceEngine;
 
 use crate::cache::subscribe::{FollowParams, Followers};
 use crate::endpoints::publishers::{Followed, Publishers};
@@ -92,13 +93,20 @@ fn asked(serving: &Serving) -> impl Iterator<Item = Asked<'_>> {
 fn followed(serving: &Serving) -> impl Iterator<Item = Followed<'_>> {
     let pools = serving.pools.iter().zip(&serving.snapshot.servers);
     pools.flat_map(|(pool, server)| {
-        let followed = move |tokenizer| {
-            pool.members.iter().map(move |member| Followed {
-                member,
-                events: server.kv_events,
-                tokenizer,
-            })
+        let tokenizer = pool.tokenizer.as_ref();
+        // Without a tokenizer engines must tell what prompts' tokens are; others cannot, nor do they publish.
+        let publishes = matches!(
+            server.engine,
+            InferenceEngine::Vllm | InferenceEngine::SgLang
+        );
+        let members = match tokenizer.is_some() || publishes {
+            true => &pool.members[..],
+            false => &[],
         };
-        pool.tokenizer.as_ref().into_iter().flat_map(followed)
+        members.iter().map(move |member| Followed {
+            member,
+            events: server.kv_events,
+            tokenizer,
+        })
     })
 }

@@ -2,8 +2,8 @@
 //!
 //! Pure: who asks the engine, when, and what a mismatch leads to is decided elsewhere (once per model; then the
 //! byte index answers and the log says so). The answers read here are vLLM's: `/tokenize`, and
-//! `/v1/chat/completions/render` of servers that offer it, which can also warm an index while our own tokenizer
-//! is missing. Never on a request's way.
+//! `/v1/chat/completions/render` of servers that offer it, which also tell the tokens of prompts where there is no
+//! tokenizer of our own (`endpoints::tokenize`). Never on a request's way.
 
 use serde::Deserialize;
 
@@ -44,12 +44,6 @@ pub fn compare(ours: &[u32], engine: &[u32]) -> Verdict {
             at: at.unwrap_or(ours.len().min(engine.len())),
         },
     }
-}
-
-/// Compares with the ids of a prompt's first blocks, as KV events tell them: they may be fewer, as the last block
-/// is stored when full, or more, as the model's answer follows.
-pub fn compare_prefix(ours: &[u32], blocks: &[u32]) -> Verdict {
-    differs_at(ours, blocks).map_or(Verdict::Matching, |at| Verdict::Different { at })
 }
 
 fn differs_at(one: &[u32], two: &[u32]) -> Option<usize> {
@@ -113,16 +107,6 @@ mod tests {
         );
         assert_eq!(compare(&[1, 2], &[1, 2, 3]), Verdict::Different { at: 2 });
         assert_eq!(compare(&[], &[1]), Verdict::Different { at: 0 });
-    }
-
-    #[test]
-    fn blocks_may_be_fewer_or_more() {
-        assert_eq!(compare_prefix(&[1, 2, 3], &[1, 2]), Verdict::Matching);
-        assert_eq!(compare_prefix(&[1, 2], &[1, 2, 3, 4]), Verdict::Matching);
-        assert_eq!(
-            compare_prefix(&[1, 2, 3], &[1, 2, 4]),
-            Verdict::Different { at: 2 }
-        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod counters;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{Counters, CountersSnapshot};
+pub use counters::{Counters, CountersSnapshot, EngineOutcome};
 
 /// Ids of a prompt, or why there are none.
 pub type Ids = Result<Arc<[u32]>, Reason>;
@@ -174,6 +174,11 @@ impl TokenPool {
                 Outcome::Late(Late { ids })
             }
         }
+    }
+
+    /// Counts a prompt that this pool has no tokenizer for, by what its engine said.
+    pub fn told_by_engine(&self, outcome: EngineOutcome) {
+        self.shared.counters.by_engine(outcome);
     }
 
     /// Counts since the start.

@@ -188,3 +188,32 @@ fn the_first_answers_replace_the_guess_by_their_mean() {
     pool.counted(&prompt(&"x".repeat(3000)), 1000);
     assert!((pool.bytes_per_token() - 2.5).abs() < 1e-9);
 }
+
+#[test]
+fn a_turn_that_goes_on_from_a_remembered_one_is_known_by_its_tokens() {
+    let (pool, members) = setting(2);
+    let (first, second) = ("x".repeat(640), "x".repeat(640) + &"y".repeat(640));
+    let tokens: Vec<u32> = (0..165).collect();
+    for member in &members {
+        member.set_live(true);
+        member
+            .dispatched(&pool.find(&prompt(&first), None, &[]))
+            .confirm();
+    }
+    // One has lost the half of it since.
+    members[0].apply(None, &stored(&tokens[..160], 16));
+    members[1].apply(None, &stored(&tokens[..80], 16));
+    let by_bytes = pool.find(&prompt(&second), None, &[16]);
+    assert_eq!(members[1].cached(&by_bytes), 160, "nothing is remembered");
+    pool.remember(&prompt(&first), tokens.clone());
+    let found = pool.find(&prompt(&second), None, &[16]);
+    assert_eq!(found.prompt_tokens, 320, "still by the bytes");
+    assert_eq!(
+        [members[0].cached(&found), members[1].cached(&found)],
+        [160, 80]
+    );
+    // What was dispatched since goes beyond what is remembered.
+    members[0].dispatched(&found).confirm();
+    let found = pool.find(&prompt(&second), None, &[16]);
+    assert_eq!(members[0].cached(&found), 320);
+}

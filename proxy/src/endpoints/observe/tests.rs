@@ -93,7 +93,7 @@ fn answers_that_come_whole_teach_too() {
 #[test]
 fn measured_means_are_told_until_they_are_old() {
     let origin = Instant::now();
-    let stats = EndpointStats::starting_at(Constants::DEFAULT, origin);
+    let stats = EndpointStats::starting_at(Arc::new(Level::new(Constants::DEFAULT)), origin);
     assert_eq!(stats.ttft_ms(origin), None);
     let counter = Arc::new(super::super::load::LoadCounter::default());
     let work = Work {

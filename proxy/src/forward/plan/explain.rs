@@ -46,7 +46,7 @@ pub struct Explained {
     pub kv_events: bool,
     /// Its speed, as far as it is known.
     pub constants: Constants,
-    /// Cost added by filters, in milliseconds.
+    /// Cost added by filters and for answers that failed lately, in milliseconds.
     pub penalty_ms: f64,
     /// What the policy's cost is made of, in milliseconds.
     pub terms_ms: BTreeMap<&'static str, f64>,
@@ -66,7 +66,7 @@ impl Plan<'_> {
             self.targets[index].found = self.find(&self.targets[index]);
             let target = &self.targets[index];
             let views = self.views(target, Demand::Ready, now);
-            let ranking = self.rank(index, Demand::Ready, now, random, None);
+            let ranking = self.rank(target, &views, random, None);
             let request = self.request(target);
             for member in 0..views.len() {
                 let place = ranking.iter().position(|ranked| ranked.index == member);

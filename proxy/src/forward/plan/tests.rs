@@ -293,3 +293,21 @@ fn without_targets_or_endpoints_there_is_no_choice() {
     assert!(!without_endpoints.is_empty());
     assert_eq!(next(&mut without_endpoints, &mut random), None);
 }
+
+#[test]
+fn an_endpoint_that_answers_with_errors_at_once_is_passed_over() {
+    let serving = serving(&[2]);
+    let failing = &serving.pools[0].members[0].endpoint.failing;
+    let mut random = random();
+    let mut tries = 0;
+    for _ in 0..200 {
+        let mut plan = plan_of(&serving, [(0, 1)].into_iter());
+        let (_, member) = next(&mut plan, &mut random).unwrap();
+        // Nothing is ever in flight: by load alone both are equal.
+        if member == 0 {
+            failing.answered(true, NOW);
+            tries += 1;
+        }
+    }
+    assert!((1..=5).contains(&tries), "{tries} of 200");
+}

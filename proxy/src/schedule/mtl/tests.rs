@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::endpoints::constants::Constants;
 use crate::endpoints::load::Load;
-use crate::schedule::testing::with_in_flight;
+use crate::schedule::testing::{Fleet, with_in_flight};
 
 const REQUEST: RequestView<'static> = RequestView {
     model: "m",
@@ -72,10 +72,11 @@ fn the_terms_are_those_of_the_formula() {
         of("price of the engine's time"),
         price * prefill * (1.0 + inflicted * 4.0),
     );
-    near(of("own decoding"), decode * 200.0 * read);
+    let sequence = 0.001 * 9.2;
+    near(of("own decoding"), decode * 200.0 * (read + 4.0 * sequence));
     near(
         of("slower decoding of others"),
-        decode * 0.5 * 4.0 * 0.000_076_2 * 4000.0 * 200.0,
+        decode * 0.5 * 4.0 * (0.000_076_2 * 4000.0 + sequence) * 200.0,
     );
     near(of("preemption") + 1.0, 1.0);
     near(of("unfair wait") + 1.0, 1.0);
@@ -147,7 +148,7 @@ fn the_decode_terms_fade_out_as_every_cache_fills() {
     assert!(decoding(&[full, half]) > 0.0, "one has room");
     near(decoding(&[full, full]) + 1.0, 1.0);
     let almost = load(9, 0, 336_875);
-    let unfaded = policy.weights.decode * 200.0 * 0.000_076_2 * 336_875.0;
+    let unfaded = policy.weights.decode * 200.0 * (0.000_076_2 * 336_875.0 + 9.0 * 0.0092);
     near(decoding(&[almost, full]), unfaded / 2.0);
 }
 
@@ -178,4 +179,42 @@ fn a_slow_engine_is_charged_for_its_slowness() {
         ..Constants::DEFAULT
     };
     assert_eq!(best(&REQUEST, &candidates), 1);
+}
+
+#[test]
+fn prompts_of_a_few_tokens_spread_over_equal_engines() {
+    let tiny = RequestView {
+        prompt_tokens: 3,
+        output_tokens: 16.0,
+        ..REQUEST
+    };
+    let shares = |wrong_by: f64| {
+        let mut fleet = Fleet::equal(2, 0);
+        // Equal, but learned a little differently.
+        fleet.slow_down(0, wrong_by);
+        let mut counts = fleet.dispatch(&Mtl::default(), &tiny, 4000, 0.5);
+        counts.sort_unstable();
+        counts[0]
+    };
+    assert!(shares(1.0) > 1800, "{}", shares(1.0));
+    assert!(shares(1.2) > 1400, "{}", shares(1.2));
+}
+
+#[test]
+fn where_prompts_cost_next_to_nothing_requests_in_flight_decide() {
+    let tiny = RequestView {
+        prompt_tokens: 3,
+        output_tokens: 16.0,
+        ..REQUEST
+    };
+    let mut candidates = pool(&[load(60, 0, 900), load(20, 0, 300)]);
+    for candidate in &mut candidates {
+        candidate.constants.token_ms = 0.0015;
+        candidate.constants.context_ms = 0.000_004;
+    }
+    for seed in 0..20 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let ranking = Mtl::default().rank(&tiny, &candidates, &mut random);
+        assert_eq!(ranking[0].index, 1, "not a matter of chance");
+    }
 }

@@ -269,7 +269,14 @@ fn encode_budget(encoder: &mut DescriptorEncoder<'_>, budget: &IndexBudget) -> R
 
 fn encode_tokens(encoder: &mut DescriptorEncoder<'_>, tokens: &TokenPool) -> Result<(), Error> {
     let counts = tokens.counters();
-    let timely = [("in_time", counts.in_time), ("late", counts.late)];
+    let [told, busy, failed] = counts.by_engine;
+    let timely = [
+        ("in_time", counts.in_time),
+        ("late", counts.late),
+        ("told_by_engine", told),
+        ("engine_busy", busy),
+        ("engine_failed", failed),
+    ];
     let unavailable = counts.unavailable.iter();
     let unavailable = unavailable.map(|&(reason, count)| (reason.as_str(), count));
     let outcomes = timely.into_iter().chain(unavailable);

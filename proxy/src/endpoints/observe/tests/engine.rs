@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::super::{EndpointStats, Observation};
 use crate::endpoints::constants::Constants;
+use crate::endpoints::level::Level;
 use crate::endpoints::load::{LoadCounter, Reservation, Work};
 
 /// The truth about an engine; milliseconds and tokens.
@@ -125,7 +126,7 @@ impl Engine {
             ..Constants::DEFAULT
         };
         let mut engine = Self {
-            stats: EndpointStats::starting_at(start, origin),
+            stats: EndpointStats::starting_at(Arc::new(Level::new(start)), origin),
             profile,
             counter: Arc::default(),
             origin,
