@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use sluice_config::bootstrap::ControlAddress;
 use sluice_crds::duration;
 
 use crate::leader::Terms;
@@ -63,6 +64,9 @@ pub struct RunFlags {
     /// The stream to the gateways.
     #[command(flatten)]
     pub push: PushFlags,
+    /// The other replicas.
+    #[command(flatten)]
+    pub replicas: ReplicaFlags,
     /// The admission webhook.
     #[command(flatten)]
     pub webhook: WebhookFlags,
@@ -181,6 +185,22 @@ pub struct PushFlags {
     pub insecure_push: bool,
 }
 
+/// The other replicas, whom the leader asks what their gateways have acknowledged.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Replicas")]
+pub struct ReplicaFlags {
+    /// Push ports of all replicas, such as https://sluice-control.NAMESPACE.svc:15010, with commas between them; a name
+    /// may stand for several, and for this one. Default: there are no others.
+    #[arg(long, env = "SLUICE_REPLICAS", value_delimiter = ',', value_parser = control_address)]
+    pub replicas: Vec<ControlAddress>,
+    /// Our service-account token for audience sluice-control, shown to them. Read anew for every connection.
+    #[arg(long, env = "SLUICE_REPLICA_TOKEN_FILE")]
+    pub replica_token_file: Option<PathBuf>,
+    /// Who they are. Default: the service account sluice-control of our namespace.
+    #[arg(long, env = "SLUICE_REPLICA_IDENTITY")]
+    pub replica_identity: Option<String>,
+}
+
 /// Where the certificate of the push port comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PushTls {
@@ -287,6 +307,10 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     } else {
         Err("the debug endpoints show the whole state: loopback only; `kubectl port-forward` reaches it".into())
     }
+}
+
+fn control_address(text: &str) -> Result<ControlAddress, String> {
+    ControlAddress::parse(text).map_err(|reason| format!("it {reason}"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {

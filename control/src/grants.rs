@@ -46,6 +46,8 @@ pub enum GrantError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     by_identity: BTreeMap<String, Namespaces>,
+    /// Who the other replicas of the control loop are; they see no resources, only what gateways have acknowledged.
+    replica: Option<String>,
 }
 
 impl Namespaces {
@@ -136,7 +138,28 @@ impl Grants {
             let identity = format!("system:serviceaccount:{own_namespace}:sluice-proxy");
             by_identity.insert(identity, Namespaces::All);
         }
-        Ok(Self { by_identity })
+        let replica = Some(format!(
+            "system:serviceaccount:{own_namespace}:sluice-control"
+        ));
+        Ok(Self {
+            by_identity,
+            replica,
+        })
+    }
+
+    /// The same with another identity of the control loop's own replicas. By default it is the chart's: service account
+    /// `sluice-control` in the control loop's namespace.
+    #[must_use]
+    pub fn with_replicas(self, identity: String) -> Self {
+        Self {
+            replica: Some(identity),
+            ..self
+        }
+    }
+
+    /// Is this a replica of the control loop?
+    pub fn is_replica(&self, identity: &str) -> bool {
+        self.replica.as_deref() == Some(identity)
     }
 
     /// What an identity may see; `None` if it may not even connect.
@@ -179,6 +202,18 @@ mod tests {
         assert_eq!(grants.namespaces(gateway), Some(&Namespaces::All));
         let other = "system:serviceaccount:elsewhere:sluice-proxy";
         assert_eq!(grants.namespaces(other), None);
+    }
+
+    #[test]
+    fn replicas_are_our_own_service_account_or_whom_the_operator_names_and_get_no_resources() {
+        let grants = parse(&[]).unwrap();
+        let own = "system:serviceaccount:sluice-system:sluice-control";
+        assert!(grants.is_replica(own));
+        assert_eq!(grants.namespaces(own), None);
+        assert!(!grants.is_replica("system:serviceaccount:sluice-system:sluice-proxy"));
+        let named = grants.with_replicas("control.example.com".into());
+        assert!(named.is_replica("control.example.com") && !named.is_replica(own));
+        assert!(!Grants::default().is_replica(own));
     }
 
     #[test]

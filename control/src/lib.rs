@@ -17,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod operations;
 pub mod push;
+pub mod replicas;
 pub mod server;
 pub mod state;
 pub mod status;

@@ -1,7 +1,8 @@
 //! The push: tells gateways what to serve, as `sluice_config::push` describes it, and remembers what they acknowledge.
 //!
 //! [`Push`] is the gRPC service; [`listener::serve`] puts it on a port. For each stream there is a [`subscription`], which is
-//! the protocol alone, and a task in [`connection`], which moves its messages.
+//! the protocol alone, and a task in [`connection`], which moves its messages. Other replicas are told here, too, what
+//! gateways have acknowledged ([`summary`]).
 //! Not for what is pushed ([`state`](crate::state)), nor for who may connect ([`authenticate`](crate::authenticate),
 //! [`grants`](crate::grants)).
 
@@ -11,7 +12,9 @@ mod connection;
 mod inbound;
 pub mod listener;
 mod metrics;
+mod replicas;
 mod subscription;
+pub mod summary;
 mod wire;
 
 use std::convert::Infallible;
@@ -41,6 +44,8 @@ use acks::Acks;
 use connection::{End, Guest, Outbound};
 use inbound::Inbound;
 use metrics::EndReason;
+use replicas::Summaries;
+use summary::SummaryCodec;
 use wire::PushEncoder;
 
 pub use metrics::PushMetrics;
@@ -94,6 +99,8 @@ pub struct Push {
 /// What every stream needs.
 #[derive(Debug)]
 struct Shared {
+    /// Tells this process from all others.
+    instance: u64,
     state: Arc<PushState>,
     acks: Arc<Acks>,
     authenticator: Authenticator,
@@ -155,6 +162,7 @@ impl Push {
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let shared = Shared {
+            instance: rand::random(),
             acks: Arc::new(Acks::new(Arc::clone(&state))),
             state,
             authenticator,
@@ -173,6 +181,11 @@ impl Push {
     /// What gateways have acknowledged.
     pub fn acks(&self) -> &Arc<Acks> {
         &self.shared.acks
+    }
+
+    /// What tells this process from all others that serve a push.
+    pub fn instance(&self) -> u64 {
+        self.shared.instance
     }
 
     /// Counters and gauges, to be registered.
@@ -209,9 +222,7 @@ impl Push {
         if *shared.shutdown.borrow() {
             return Err(End::shutdown());
         }
-        let certificate = peer.certificate.as_deref();
-        let identity = shared.authenticator.identify(certificate, authorization);
-        let identity = identity.await.map_err(|error| unidentified(&error))?;
+        let identity = self.identify(&peer, authorization).await?;
         let namespaces = if shared.authenticator.is_insecure() {
             Some(&crate::grants::Namespaces::All)
         } else {
@@ -230,6 +241,36 @@ impl Push {
             namespaces,
             slot,
         })
+    }
+
+    async fn identify(&self, peer: &Peer, authorization: Option<&[u8]>) -> Result<Arc<str>, End> {
+        let certificate = peer.certificate.as_deref();
+        let identity = self
+            .shared
+            .authenticator
+            .identify(certificate, authorization);
+        identity.await.map_err(|error| unidentified(&error))
+    }
+
+    /// Answers a call of another replica.
+    async fn accept_replica<B>(&self, request: http::Request<B>) -> Result<Summaries, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("served by another listener than ours"))?;
+        let _stream = peer.stream();
+        let token = request.headers().get(AUTHORIZATION).cloned();
+        let token = token.as_ref().map(HeaderValue::as_bytes);
+        let identity = self
+            .identify(&peer, token)
+            .await
+            .map_err(|end| end.status)?;
+        let shared = &self.shared;
+        if !shared.authenticator.is_insecure() && !shared.grants.is_replica(&identity) {
+            let words = format!(
+                "{identity} is no replica of this control loop; see --replica-identity of sluice-control"
+            );
+            return Err(Status::permission_denied(words));
+        }
+        Ok(replicas::spawn(Arc::clone(shared), peer))
     }
 }
 
@@ -302,6 +343,10 @@ where
                 let push = self.clone();
                 return Left(Box::pin(async move { Ok(push.stream(request).await) }));
             }
+            summary::METHOD => {
+                let push = self.clone();
+                return Left(Box::pin(async move { Ok(push.summaries(request).await) }));
+            }
             STATE_OF_THE_WORLD => {
                 "state-of-the-world streams are not served; call DeltaAggregatedResources"
             }
@@ -325,8 +370,25 @@ impl Push {
             bytes: self.shared.metrics.bytes.clone(),
         };
         let body = EncodeBody::new_server(encoder, outbound, None, Default::default(), None);
-        let mut response = http::Response::new(Body::new(body));
-        response.headers_mut().insert(CONTENT_TYPE, GRPC);
-        response
+        answer(Body::new(body))
     }
+
+    async fn summaries<B>(self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: Send + 'static,
+    {
+        let summaries = match self.accept_replica(request).await {
+            Ok(summaries) => summaries,
+            Err(status) => return status.into_http(),
+        };
+        let codec = SummaryCodec;
+        let body = EncodeBody::new_server(codec, summaries, None, Default::default(), None);
+        answer(Body::new(body))
+    }
+}
+
+fn answer(body: Body) -> http::Response<Body> {
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
 }

@@ -34,6 +34,7 @@ use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::operations::{Operations, Readiness, debug_router};
 use crate::push::{Push, PushLimits, listener};
+use crate::replicas::{Book, Replicas, ReplicasParams};
 use crate::state::PushState;
 use crate::upkeep::{Upkeep, is_ours};
 use crate::webhook::{Registration, Target, Webhook};
@@ -115,7 +116,8 @@ impl Server {
         let (state, push) = common.push(&tls, &mut tasks).await?;
         let webhook = common.webhook(&tls, &mut tasks).await?;
 
-        let following = Following::start(&common, &state, &push, &mut tasks);
+        let replicas = common.replicas(&tls, &push, &mut tasks);
+        let following = Following::start(&common, &state, &push, replicas, &mut tasks);
 
         measure::readiness(&common, &following, &tls, &mut readiness);
         measure::metrics(
@@ -178,6 +180,10 @@ impl Common<'_> {
     async fn push(&self, tls: &Tls, tasks: &mut Tasks) -> anyhow::Result<(Arc<PushState>, Push)> {
         let flags = &self.flags.push;
         let grants = Grants::parse(&flags.grants, &self.namespace)?;
+        let grants = match &self.flags.replicas.replica_identity {
+            Some(identity) => grants.with_replicas(identity.clone()),
+            None => grants,
+        };
         let authenticator = if flags.insecure_push {
             Authenticator::insecure()
         } else {
@@ -198,6 +204,20 @@ impl Common<'_> {
         let serve = listener::serve(socket, push.clone(), tls.push_settings());
         tasks.spawn_until_stop("push", serve);
         Ok((state, push))
+    }
+
+    /// Listens to the other replicas while this one leads.
+    fn replicas(&self, tls: &Tls, push: &Push, tasks: &mut Tasks) -> Arc<Book> {
+        let flags = &self.flags.replicas;
+        let book = Arc::new(Book::new(push.instance(), push.acks().clone()));
+        let params = ReplicasParams {
+            addresses: flags.replicas.clone(),
+            token_file: flags.replica_token_file.clone(),
+            trust: tls.push_trust(),
+        };
+        let replicas = Replicas::new(params, self.leadership.clone(), book.clone());
+        tasks.spawn("replicas", replicas.run());
+        book
     }
 
     /// The webhook and its registration, or what is left to do without one.

@@ -103,6 +103,7 @@ fn run(text: &str) -> String {
             connected: say.connected,
             acknowledged: say.acknowledged,
             rejections: rejections.collect(),
+            unreachable: 0,
         };
         let desired = Desired::of(&facts, &acknowledged);
         writeln!(out, "status of {key}, generation {}", desired.generation).unwrap();

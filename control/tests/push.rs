@@ -10,5 +10,7 @@ mod faults;
 mod gateway;
 #[path = "push/protocol.rs"]
 mod protocol;
+#[path = "push/replicas.rs"]
+mod replicas;
 #[path = "push/security.rs"]
 mod security;

@@ -172,6 +172,23 @@ class Wiring(unittest.TestCase):
             self.assertNotIn("data", named(objects, kind, "sluice-control-ca"), "an upgrade would overwrite it")
         self.assertEqual(flags(objects)["--lease-namespace"], [NAMESPACE])
 
+    def test_replicas_of_control_reach_each_other_as_themselves(self):
+        for values in ("defaults", "everything"):
+            objects = render(values)
+            given = flags(objects)
+            service = named(objects, "Service", "sluice-control")["spec"]
+            (port,) = (p["port"] for p in service["ports"] if p["name"] == "push")
+            self.assertEqual(given["--replicas"], [f"https://sluice-control.{NAMESPACE}.svc:{port}"])
+            (folder, _, file) = given["--replica-token-file"][0].rpartition("/")
+            (mount,) = (m["name"] for m in container(objects, "sluice-control")["volumeMounts"] if m["mountPath"] == folder)
+            (volume,) = (v for v in pod(objects, "sluice-control")["volumes"] if v["name"] == mount)
+            (source,) = volume["projected"]["sources"]
+            wanted = {"audience": "sluice-control", "expirationSeconds": 3600, "path": file}
+            self.assertEqual(source["serviceAccountToken"], wanted)
+            # Without --replica-identity it is this account of this namespace.
+            self.assertEqual(pod(objects, "sluice-control")["serviceAccountName"], "sluice-control")
+        self.assertNotIn("--replicas", flags(render("bare")))
+
     def test_network_policies_admit_every_port_and_the_stream_only_from_gateways(self):
         for values in ("defaults", "everything", "routes-only", "control-only"):
             objects = render(values)
@@ -181,9 +198,9 @@ class Wiring(unittest.TestCase):
                 admitted = {p["port"]: rule.get("from") for rule in policy["ingress"] for p in rule["ports"]}
                 self.assertEqual(set(admitted), set(ports(template)), values)
                 if "push" in admitted:
-                    (peer,) = admitted["push"]
-                    wanted = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/component": "proxy"}
-                    self.assertLessEqual(wanted.items(), peer["podSelector"]["matchLabels"].items())
+                    for peer, component in zip(admitted["push"], ("proxy", "control"), strict=True):
+                        wanted = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/component": component}
+                        self.assertLessEqual(wanted.items(), peer["podSelector"]["matchLabels"].items())
 
     def test_gateways_reach_names_and_control_when_their_way_out_is_limited(self):
         egress = named(render("everything"), "NetworkPolicy", "sluice-proxy")["spec"]["egress"]

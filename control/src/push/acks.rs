@@ -15,6 +15,7 @@ use sluice_config::push::ResourceType;
 use tokio::sync::watch;
 
 use super::subscription::{Answered, Refusal};
+use super::summary::{DOCUMENTS, DocumentSummary, Summary};
 use crate::grants::Namespaces;
 use crate::state::{Interests, PushState, TYPES};
 
@@ -120,7 +121,7 @@ pub(super) struct ConnectedGuard {
 }
 
 impl Acks {
-    pub(super) fn new(state: Arc<PushState>) -> Self {
+    pub(crate) fn new(state: Arc<PushState>) -> Self {
         Self {
             state,
             proxies: Mutex::default(),
@@ -144,6 +145,38 @@ impl Acks {
             }
         }
         programmed
+    }
+
+    /// The same for every document in the version that is pushed here, for another replica.
+    pub(super) fn summary(&self) -> Summary {
+        let lists = DOCUMENTS.map(|kind| (kind, self.state.list(kind)));
+        let proxies = self.lock();
+        let current = || {
+            let all = proxies.by_connection.values();
+            all.filter(|proxy| !proxy.superseded)
+        };
+        let mut summary = Summary {
+            proxies: current().count(),
+            ..Summary::default()
+        };
+        for (kind, entries) in lists {
+            for entry in entries {
+                let resource = &entry.resource;
+                let mut programmed = Programmed::default();
+                for proxy in current().filter(|proxy| proxy.counts_for(kind, &resource.namespace)) {
+                    let (since, version) = (Some(entry.generation), &resource.version);
+                    programmed.connected += 1;
+                    proxy.judge(kind, &resource.name, since, version, &mut programmed);
+                }
+                let document = DocumentSummary {
+                    version: Arc::clone(&resource.version),
+                    programmed,
+                };
+                let key = (kind, Arc::clone(&resource.name));
+                summary.documents.insert(key, document);
+            }
+        }
+        summary
     }
 
     /// Changes whenever [`programmed`](Self::programmed) may answer otherwise than before.
@@ -182,7 +215,8 @@ impl Acks {
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn announce(&self) {
+    /// Wakes whoever asks for what is acknowledged; also when it is another replica's gateways that have.
+    pub(crate) fn announce(&self) {
         self.changed.send_modify(|number| *number += 1);
     }
 }

@@ -12,6 +12,7 @@ use crate::flags::ClusterFlags;
 use crate::index::{DocumentKey, Facts};
 use crate::push::Push;
 use crate::push::acks::Acks;
+use crate::replicas::Book;
 use crate::state::{Change, PushState};
 use crate::status::{
     Acknowledged, Acknowledgements, Board, Rejection, StatusMetrics, StatusWriter, WriteGate,
@@ -23,6 +24,7 @@ pub(super) struct Following {
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) watches: WatchMetrics,
     pub(super) statuses: StatusMetrics,
+    pub(super) replicas: Arc<Book>,
 }
 
 impl Following {
@@ -32,16 +34,20 @@ impl Following {
         common: &Common<'_>,
         state: &Arc<PushState>,
         push: &Push,
+        replicas: Arc<Book>,
         tasks: &mut Tasks,
     ) -> Self {
         let (watches, statuses) = (WatchMetrics::default(), StatusMetrics::default());
         let board = Arc::new(Board::default());
-        let gate = gate(common);
+        let gate = gate(common, replicas.clone());
         let (events, sender) =
             Events::channel(common.client.clone(), gate.clone(), common.pod.clone());
         let writer = StatusWriter::new(
             common.client.clone(),
-            FromAcks(push.acks().clone()),
+            OfAllReplicas {
+                own: push.acks().clone(),
+                others: replicas.clone(),
+            },
             gate,
             board.clone(),
             events,
@@ -60,16 +66,18 @@ impl Following {
             progress,
             watches,
             statuses,
+            replicas,
         }
     }
 }
 
-fn gate(common: &Common<'_>) -> WriteGate {
+fn gate(common: &Common<'_>, replicas: Arc<Book>) -> WriteGate {
     let leadership = common.leadership.clone();
     let changes = leadership.watch();
     let stopped = common.stopped.clone();
-    // From the signal on nothing is written, so that nothing is under way when the lease goes to someone else.
-    let ask = move || leadership.is_leader() && !*stopped.borrow();
+    // From the signal on nothing is written, so that nothing is under way when the lease goes to someone else. A new
+    // leader first hears the other replicas: or it would write of its own gateways alone, and again a moment later.
+    let ask = move || leadership.is_leader() && !*stopped.borrow() && replicas.is_settled();
     WriteGate::new(ask, changes)
 }
 
@@ -107,16 +115,24 @@ impl Outlet for ToStateAndBoard {
     }
 }
 
-/// What gateways say, in the words of statuses.
-struct FromAcks(Arc<Acks>);
+/// What gateways say, here and at the other replicas, in the words of statuses.
+struct OfAllReplicas {
+    own: Arc<Acks>,
+    others: Arc<Book>,
+}
 
-impl Acknowledgements for FromAcks {
+impl Acknowledgements for OfAllReplicas {
     fn programmed(&self, kind: ResourceType, name: &str, version: &str) -> Acknowledged {
-        let programmed = self.0.programmed(kind, name, version);
-        let rejections = programmed.rejections.into_iter();
+        let own = self.own.programmed(kind, name, version);
+        let others = self.others.programmed(kind, name, version);
+        let rejections = own
+            .rejections
+            .into_iter()
+            .chain(others.programmed.rejections);
         Acknowledged {
-            connected: programmed.connected,
-            acknowledged: programmed.acknowledged,
+            connected: own.connected + others.programmed.connected,
+            acknowledged: own.acknowledged + others.programmed.acknowledged,
+            unreachable: others.unreachable,
             rejections: rejections
                 .map(|rejection| Rejection {
                     proxy: rejection.proxy,
@@ -129,7 +145,7 @@ impl Acknowledgements for FromAcks {
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
-        self.0.changed()
+        self.own.changed()
     }
 }
 

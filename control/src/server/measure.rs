@@ -80,6 +80,14 @@ pub(super) fn metrics(
     metrics.sample_by("sluice_control_proxies", help, "version", move || {
         versions(acks.proxies().into_iter().map(|proxy| proxy.version))
     });
+    let replicas = following.replicas.clone();
+    let help = "Other replicas, as the leader sees them";
+    metrics.sample_by("sluice_control_replicas", help, "state", move || {
+        let counts = replicas.counts().into_iter();
+        counts
+            .map(|(state, count)| (state.to_owned(), count as f64))
+            .collect()
+    });
     let ports = [("push", &tls.push), ("webhook", &tls.webhook)];
     let validities: Vec<_> = ports
         .into_iter()

@@ -89,10 +89,12 @@ impl Tls {
 
     /// Whom the API server must trust.
     pub(super) fn webhook_trust(&self) -> watch::Receiver<Option<Trust>> {
-        let none = || watch::channel(None).1;
-        self.webhook
-            .as_ref()
-            .map_or_else(none, |port| port.trust.clone())
+        trust(self.webhook.as_ref())
+    }
+
+    /// Whom clients of the push port must trust.
+    pub(super) fn push_trust(&self) -> watch::Receiver<Option<Trust>> {
+        trust(self.push.as_ref())
     }
 
     /// Is the registration to wait for that?
@@ -101,6 +103,10 @@ impl Tls {
             .as_ref()
             .is_some_and(|port| port.brings_authority)
     }
+}
+
+fn trust(port: Option<&Port>) -> watch::Receiver<Option<Trust>> {
+    port.map_or_else(|| watch::channel(None).1, |port| port.trust.clone())
 }
 
 impl Port {

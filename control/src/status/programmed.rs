@@ -16,6 +16,8 @@ pub struct Acknowledged {
     pub acknowledged: usize,
     /// What others have against it.
     pub rejections: Vec<Rejection>,
+    /// Replicas of the control loop whose gateways are not among these: what they have is not known.
+    pub unreachable: usize,
 }
 
 /// What a gateway has against a resource.
@@ -43,10 +45,8 @@ pub trait Acknowledgements: Send + Sync + 'static {
 /// Most findings that a message repeats.
 const MAX_FINDINGS: usize = 3;
 
-/// The condition `Programmed`.
-///
-/// Each control process knows the gateways that are connected to it; the leader writes, so it speaks of its own, and
-/// says so.
+/// The condition `Programmed`: it speaks of every gateway that is connected to any replica of the control loop. While one
+/// of those cannot be reached it cannot be true, and says so.
 pub(super) fn programmed(acknowledged: &Acknowledged) -> Verdict {
     let verdict = |truth, reason, message: String| {
         Verdict::new(ConditionType::Programmed, truth, reason, message)
@@ -55,15 +55,20 @@ pub(super) fn programmed(acknowledged: &Acknowledged) -> Verdict {
         connected,
         acknowledged: good,
         rejections,
+        unreachable,
     } = acknowledged;
-    let of = format!(
-        "of {connected} {} connected to the leader",
-        proxies(*connected)
-    );
+    let of = format!("of {connected} connected {}", proxies(*connected));
+    let unknown = match unreachable {
+        0 => String::new(),
+        1 => "; another control replica cannot be reached, and its proxies are not counted".into(),
+        more => format!(
+            "; {more} other control replicas cannot be reached, and their proxies are not counted"
+        ),
+    };
     if !rejections.is_empty() {
         let refusing: BTreeSet<&str> = rejections.iter().map(|r| r.proxy.as_str()).collect();
         let message = format!(
-            "refused by {} {of}, which keep the last good version: {}",
+            "refused by {} {of}, which keep the last good version: {}{unknown}",
             refusing.len(),
             findings(rejections)
         );
@@ -71,11 +76,11 @@ pub(super) fn programmed(acknowledged: &Acknowledged) -> Verdict {
     }
     if *connected == 0 {
         let message =
-            "no proxy is connected to the leader: look at the proxies' readiness and logs";
-        return verdict(Truth::Unknown, Reason::NoProxies, message.into());
+            format!("no proxy is connected: look at the proxies' readiness and logs{unknown}");
+        return verdict(Truth::Unknown, Reason::NoProxies, message);
     }
-    let message = format!("acknowledged by {good} {of}");
-    if good < connected {
+    let message = format!("acknowledged by {good} {of}{unknown}");
+    if good < connected || *unreachable > 0 {
         return verdict(Truth::Unknown, Reason::Pending, message);
     }
     verdict(Truth::True, Reason::Programmed, message)
@@ -124,26 +129,52 @@ mod tests {
     }
 
     fn of(connected: usize, good: usize, rejections: Vec<Rejection>) -> (Truth, Reason, String) {
+        with_lost(connected, good, rejections, 0)
+    }
+
+    fn with_lost(
+        connected: usize,
+        good: usize,
+        rejections: Vec<Rejection>,
+        unreachable: usize,
+    ) -> (Truth, Reason, String) {
         let verdict = programmed(&Acknowledged {
             connected,
             acknowledged: good,
             rejections,
+            unreachable,
         });
         (verdict.truth, verdict.reason, verdict.message)
     }
 
     #[test]
     fn it_is_true_when_every_proxy_has_acknowledged() {
-        let message = "acknowledged by 2 of 2 proxies connected to the leader".to_owned();
+        let message = "acknowledged by 2 of 2 connected proxies".to_owned();
         assert_eq!(of(2, 2, vec![]), (Truth::True, Reason::Programmed, message));
     }
 
     #[test]
     fn it_is_unknown_while_some_have_not_answered_or_none_is_there() {
-        let message = "acknowledged by 0 of 1 proxy connected to the leader".to_owned();
+        let message = "acknowledged by 0 of 1 connected proxy".to_owned();
         assert_eq!(of(1, 0, vec![]), (Truth::Unknown, Reason::Pending, message));
         let (truth, reason, _) = of(0, 0, vec![]);
         assert_eq!((truth, reason), (Truth::Unknown, Reason::NoProxies));
+    }
+
+    #[test]
+    fn it_is_not_true_while_proxies_of_another_replica_are_not_known() {
+        let (truth, reason, message) = with_lost(2, 2, vec![], 1);
+        assert_eq!((truth, reason), (Truth::Unknown, Reason::Pending));
+        assert_eq!(
+            message,
+            "acknowledged by 2 of 2 connected proxies; another control replica cannot be reached, and its proxies are \
+             not counted"
+        );
+        let (truth, reason, message) = with_lost(1, 0, vec![rejection("a", "no")], 2);
+        assert_eq!((truth, reason), (Truth::False, Reason::Rejected));
+        assert!(message.ends_with(
+            "2 other control replicas cannot be reached, and their proxies are not counted"
+        ));
     }
 
     #[test]
@@ -152,7 +183,7 @@ mod tests {
             rejection("a", "no such filter"),
             rejection("b", "no such filter"),
         ];
-        let message = "refused by 2 of 3 proxies connected to the leader, which keep the last good version: \
+        let message = "refused by 2 of 3 connected proxies, which keep the last good version: \
                        spec.filters.guard: no such filter (remove it)";
         assert_eq!(
             of(3, 1, rejections),

@@ -27,7 +27,7 @@ fn grants(grants: &[&str]) -> Grants {
 }
 
 /// Takes the token `token-of-NAME` for NAME's.
-fn reviewer() -> TokenReviewer {
+pub(crate) fn reviewer() -> TokenReviewer {
     let service = tower::service_fn(|request: http::Request<kube::client::Body>| async {
         let review = request.into_body().collect_bytes().await.unwrap();
         let mut review: Value = serde_json::from_slice(&review).unwrap();

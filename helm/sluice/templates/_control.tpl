@@ -7,6 +7,10 @@
 - --operations-address={{ $address }}:{{ $control.operations.port }}
 - --leader-elect={{ $control.leaderElection.enabled }}
 - --lease-namespace={{ .Release.Namespace }}
+{{- if $control.leaderElection.enabled }}
+- --replicas=https://sluice-control.{{ .Release.Namespace }}.svc:{{ $control.push.port }}
+- --replica-token-file=/var/run/secrets/sluice-control/token
+{{- end }}
 {{- with $control.namespaces }}
 - --namespaces={{ join "," . }}
 {{- end }}

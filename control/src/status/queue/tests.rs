@@ -26,7 +26,7 @@ fn good(connected: usize, acknowledged: usize) -> Acknowledged {
     Acknowledged {
         connected,
         acknowledged,
-        rejections: Vec::new(),
+        ..Acknowledged::default()
     }
 }
 
