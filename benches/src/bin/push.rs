@@ -10,6 +10,10 @@ use sluice_benches::push::scenarios::{changes, first_push, storm};
 use sluice_benches::push::server::{Server, serve};
 use sluice_benches::write_figures;
 
+/// As in `sluice-control`: its memory is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Pushes the state of a large cluster to simulated gateways over loopback.
 #[derive(Debug, Parser)]
 struct Flags {
@@ -19,7 +23,7 @@ struct Flags {
     /// ModelServers.
     #[arg(long, default_value_t = 200)]
     servers: usize,
-    /// Endpoints.
+    /// Pods, each an endpoint.
     #[arg(long, default_value_t = 10_000)]
     endpoints: usize,
     /// Gateways that follow changes.
@@ -64,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
         return serve(scale).await;
     }
     let mut server = flags.server()?;
+    let index_s = server.index_time.as_secs_f64();
     let (to_one, gateways) = first_push(&server, 1, scale).await?;
     drop(gateways);
     let (to_all, gateways) = first_push(&server, flags.gateways, scale).await?;
@@ -75,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
         storms.push(storm(&mut server, flags.storm, scale, with_versions).await?);
     }
     let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let report = Report::new(time, scale, vec![to_one, to_all], changes, storms);
+    let report = Report::new(time, scale, index_s, vec![to_one, to_all], changes, storms);
     write_figures("push", &serde_json::to_value(&report)?)?;
     write!(std::io::stdout(), "{}", report.table())?;
     let failures = report.failures();

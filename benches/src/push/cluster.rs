@@ -1,15 +1,14 @@
-//! The resources of a large cluster, as the control loop would make them.
+//! A large cluster, as the API server would show it to the control loop.
 
-use std::collections::BTreeMap;
-
-use prost::Message;
-use serde_json::json;
-use sluice_config::push::{
-    DocumentMessage, EndpointMessage, MembershipMessage, ResourceType, RoleMessage,
-};
-use sluice_control::state::Resource;
+use anyhow::Context;
+use serde_json::{Value, json};
+use sluice_config::Kind;
+use sluice_control::index::{Document, Input, Node, Object, ObjectKind, Pod};
 
 const NAMESPACE: &str = "models";
+
+/// Pods on one node.
+const PODS_A_NODE: usize = 8;
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,74 +17,76 @@ pub struct Scale {
     pub routes: usize,
     /// ModelServers.
     pub servers: usize,
-    /// Endpoints, spread over the servers.
+    /// Pods, spread over the servers; each is an endpoint.
     pub endpoints: usize,
 }
 
 impl Scale {
-    /// All resources.
+    /// All resources that gateways get.
     pub const fn total(self) -> usize {
         self.routes + self.servers + self.endpoints
     }
 
-    /// Everything at the start.
-    pub fn resources(self) -> Vec<Resource> {
-        let servers = (0..self.servers).map(server);
-        let endpoints = (0..self.endpoints).map(|number| self.endpoint(number, false));
-        let routes = (0..self.routes).map(|number| self.route(number));
-        servers.chain(endpoints).chain(routes).collect()
+    /// What the watches list at first; every pod is ready.
+    ///
+    /// # Errors
+    /// Never in practice: when an object is none.
+    pub fn listed(self) -> anyhow::Result<Vec<Input>> {
+        let documents = |kind, objects: Vec<Object>| (ObjectKind::Document(kind), objects);
+        let servers: Result<_, _> = (0..self.servers).map(server).collect();
+        let routes: Result<_, _> = (0..self.routes).map(|number| self.route(number)).collect();
+        let pods: Result<_, _> = (0..self.endpoints).map(|pod| self.pod(pod, true)).collect();
+        let nodes = self.endpoints.div_ceil(PODS_A_NODE);
+        let nodes: Result<_, _> = (0..nodes).map(node).collect();
+        let lists = [
+            (ObjectKind::Node, nodes?),
+            documents(Kind::ModelServer, servers?),
+            documents(Kind::ModelRoute, routes?),
+            (ObjectKind::Pod, pods?),
+        ];
+        let listed = lists.map(|(kind, objects)| Input::Restarted {
+            kind,
+            namespace: None,
+            objects,
+        });
+        Ok(listed.into())
     }
 
     /// One pod of an ordinary Deployment.
-    pub fn endpoint(self, number: usize, draining: bool) -> Resource {
+    ///
+    /// # Errors
+    /// Never in practice: when it is none.
+    pub fn pod(self, number: usize, ready: bool) -> anyhow::Result<Object> {
         let server = format!("server-{}", number % self.servers);
-        let pod = format!("{server}-6b8f7c9d5-{number:05x}");
-        let text = str::to_owned;
-        let labels = [
-            ("app.kubernetes.io/name", "engine"),
-            ("app.kubernetes.io/instance", server.as_str()),
-            ("model", "llama-3.1-70b-instruct"),
-            ("pod-template-hash", "6b8f7c9d5"),
-        ];
-        let message = EndpointMessage {
-            namespace: text(NAMESPACE),
-            pod: pod.clone(),
-            uid: format!("5f1c3f0e-9d7a-4a55-8a49-{number:012x}"),
-            host: format!(
-                "10.{}.{}.{}",
-                number >> 16 & 255,
-                number >> 8 & 255,
-                number & 255
-            ),
-            port: 8000,
-            memberships: vec![MembershipMessage {
-                server: server.clone(),
-                role: RoleMessage::Whole.into(),
-                pd_group: String::new(),
-            }],
-            labels: labels.map(|(key, value)| (text(key), text(value))).into(),
-            revision: text("6b8f7c9d5"),
-            node: format!("node-{}", number / 8),
-            zone: format!("zone-{}", number % 3),
-            draining,
-            topology: BTreeMap::from([
-                (
-                    text("kubernetes.io/hostname"),
-                    format!("node-{}", number / 8),
-                ),
-                (text("topology.kubernetes.io/region"), text("region-1")),
-            ]),
-        };
-        let name = format!("{NAMESPACE}/{pod}:8000");
-        resource(ResourceType::Endpoint, name, &message)
+        let [high, middle, low] = [number >> 16 & 255, number >> 8 & 255, number & 255];
+        let pod = json!({
+            "metadata": {
+                "name": format!("{server}-6b8f7c9d5-{number:05x}"),
+                "namespace": NAMESPACE,
+                "uid": format!("5f1c3f0e-9d7a-4a55-8a49-{number:012x}"),
+                "labels": {
+                    "app.kubernetes.io/name": "engine",
+                    "app.kubernetes.io/instance": server,
+                    "model": "llama-3.1-70b-instruct",
+                    "pod-template-hash": "6b8f7c9d5",
+                },
+            },
+            "spec": { "nodeName": format!("node-{}", number / PODS_A_NODE) },
+            "status": {
+                "phase": "Running",
+                "podIP": format!("10.{high}.{middle}.{low}"),
+                "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
+            },
+        });
+        let pod = Pod::of(serde_json::from_value(pod)?).context("a pod without a name")?;
+        Ok(Object::Pod(pod))
     }
 
-    fn route(self, number: usize) -> Resource {
+    fn route(self, number: usize) -> anyhow::Result<Object> {
         let target = |offset: usize, weight: u32| {
             let server = format!("server-{}", (number + offset) % self.servers);
             json!({ "modelServerName": server, "weight": weight })
         };
-        let name = format!("route-{number}");
         let spec = json!({
             "modelName": format!("model-{number}"),
             "rules": [{
@@ -97,11 +98,27 @@ impl Scale {
                 "targetModels": [target(1, 100)],
             }],
         });
-        document(ResourceType::ModelRoute, "ModelRoute", &name, &spec)
+        document(Kind::ModelRoute, &format!("route-{number}"), &spec)
     }
 }
 
-fn server(number: usize) -> Resource {
+fn node(number: usize) -> anyhow::Result<Object> {
+    let name = format!("node-{number}");
+    let node = json!({
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "topology.kubernetes.io/region": "region-1",
+                "topology.kubernetes.io/zone": format!("zone-{}", number % 3),
+            },
+        },
+    });
+    let node = Node::of(&serde_json::from_value(node)?).context("a node without a name")?;
+    Ok(Object::Node(node))
+}
+
+fn server(number: usize) -> anyhow::Result<Object> {
     let name = format!("server-{number}");
     let labels = json!({ "app.kubernetes.io/instance": name });
     let spec = json!({
@@ -111,13 +128,11 @@ fn server(number: usize) -> Resource {
         "workloadPort": { "port": 8000, "protocol": "http" },
         "trafficPolicy": { "timeout": "10m" },
     });
-    document(ResourceType::ModelServer, "ModelServer", &name, &spec)
+    document(Kind::ModelServer, &name, &spec)
 }
 
-fn document(kind: ResourceType, kind_name: &str, name: &str, spec: &serde_json::Value) -> Resource {
+fn document(kind: Kind, name: &str, spec: &Value) -> anyhow::Result<Object> {
     let document = json!({
-        "apiVersion": "networking.serving.volcano.sh/v1alpha1",
-        "kind": kind_name,
         "metadata": {
             "name": name,
             "namespace": NAMESPACE,
@@ -127,43 +142,48 @@ fn document(kind: ResourceType, kind_name: &str, name: &str, spec: &serde_json::
         },
         "spec": spec,
     });
-    let message = DocumentMessage {
-        json: document.to_string(),
-    };
-    resource(kind, format!("{NAMESPACE}/{name}"), &message)
-}
-
-fn resource(kind: ResourceType, name: String, message: &impl Message) -> Resource {
-    Resource::new(kind, name, NAMESPACE, message.encode_to_vec().into())
+    let document = Document::of(kind, serde_json::from_value(document)?);
+    Ok(Object::Document(
+        document.context("a document without a name")?,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use sluice_control::index::Index;
 
     use super::*;
 
-    #[test]
-    fn there_is_as_much_as_wanted_and_every_name_once() {
-        let scale = Scale {
-            routes: 7,
-            servers: 3,
-            endpoints: 20,
-        };
-        let resources = scale.resources();
-        let names: BTreeSet<_> = resources.iter().map(|one| (one.kind, &one.name)).collect();
-        assert_eq!(names.len(), scale.total());
+    const SCALE: Scale = Scale {
+        routes: 7,
+        servers: 3,
+        endpoints: 20,
+    };
+
+    fn index() -> Index {
+        let mut index = Index::default();
+        for input in SCALE.listed().unwrap() {
+            index.apply(input);
+        }
+        index
     }
 
     #[test]
-    fn an_endpoint_that_drains_is_the_same_one_in_another_version() {
-        let scale = Scale {
-            routes: 1,
-            servers: 3,
-            endpoints: 20,
+    fn there_is_as_much_as_wanted() {
+        assert_eq!(index().reconcile().upserts.len(), SCALE.total());
+    }
+
+    #[test]
+    fn the_readiness_of_one_pod_is_one_endpoint_less_or_more() {
+        let mut index = index();
+        index.reconcile();
+        let mut change = |ready| {
+            index.apply(Input::Applied(SCALE.pod(5, ready).unwrap()));
+            let output = index.reconcile();
+            (output.upserts.len(), output.removals.len())
         };
-        let (before, after) = (scale.endpoint(5, false), scale.endpoint(5, true));
-        assert_eq!(before.name, after.name);
-        assert_ne!(before.version, after.version);
+        assert_eq!(change(false), (0, 1));
+        assert_eq!(change(true), (1, 0));
+        assert_eq!(change(true), (0, 0));
     }
 }

@@ -55,7 +55,7 @@ pub async fn first_push(
     Ok((figures, gateways))
 }
 
-/// One endpoint changes at a time, and all gateways follow.
+/// One pod's readiness changes at a time, and all gateways follow.
 ///
 /// # Errors
 /// When one of them stops following.
@@ -156,7 +156,7 @@ pub async fn storm(
     let (took, received, gateways) = connect(server.address, gateways, &opening).await?;
     for received in &received {
         anyhow::ensure!(
-            received.upserts == expected,
+            received.upserts + received.removals == expected,
             "not the difference: {received:?}"
         );
     }

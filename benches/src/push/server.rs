@@ -1,23 +1,25 @@
-//! The real server in a process of its own, which does what it is told line by line: so that its memory and CPU are its own.
+//! The real index and server in a process of their own, which does what it is told line by line: so that its memory and CPU
+//! are its own. Only the API server is missing: objects come from this program.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use sluice_control::authenticate::Authenticator;
 use sluice_control::grants::Grants;
+use sluice_control::index::{Index, Input};
 use sluice_control::push::{Push, PushLimits, listener};
-use sluice_control::state::{Change, PushState, Resource};
+use sluice_control::state::PushState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::cluster::Scale;
 use crate::load::process;
 
-/// Steps through the endpoints without meeting one twice soon.
+/// Steps through the pods without meeting one twice soon.
 const STRIDE: usize = 7919;
 
 /// The process, and the way to tell it something. It ends with this.
@@ -28,6 +30,8 @@ pub struct Server {
     answers: BufReader<ChildStdout>,
     /// Where gateways connect.
     pub address: SocketAddr,
+    /// From all lists to all resources.
+    pub index_time: Duration,
 }
 
 impl Server {
@@ -46,15 +50,17 @@ impl Server {
         let commands = child.stdin.take().context("no stdin")?;
         let mut answers = BufReader::new(child.stdout.take().context("no stdout")?);
         let address = line(&mut answers)?.parse()?;
+        let index_time = Duration::from_micros(line(&mut answers)?.parse()?);
         Ok(Self {
             child,
             commands,
             answers,
             address,
+            index_time,
         })
     }
 
-    /// An endpoint begins to drain, or no longer does; returns the generation that holds it.
+    /// A pod is no longer ready, or is again; returns the generation that holds it.
     ///
     /// # Errors
     /// When the process is gone.
@@ -111,11 +117,12 @@ fn line(from: &mut impl BufRead) -> anyhow::Result<String> {
 /// When no port can be had, or the other process is gone.
 pub async fn serve(scale: Scale) -> anyhow::Result<()> {
     let state = Arc::new(PushState::new("bench".into()));
-    state.apply(Change {
-        upserts: scale.resources(),
-        removals: Vec::new(),
-        seen_at: SystemTime::now(),
-    });
+    let mut index = Index::default();
+    let listed = scale.listed()?;
+    let start = Instant::now();
+    listed.into_iter().for_each(|input| index.apply(input));
+    reconcile(&mut index, &state)?;
+    let index_time = start.elapsed();
     state.mark_synced();
     let (_running, down) = watch::channel(false);
     let push = Push::new(
@@ -126,23 +133,25 @@ pub async fn serve(scale: Scale) -> anyhow::Result<()> {
         down,
     );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+    let address = listener.local_addr()?;
+    writeln!(std::io::stdout(), "{address}\n{}", index_time.as_micros())?;
     tokio::spawn(listener::serve(listener, push.clone(), None));
-    tokio::task::spawn_blocking(move || obey(&state, &push, scale)).await?
+    tokio::task::spawn_blocking(move || obey(index, &state, &push, scale)).await?
 }
 
 /// Answers each line from the other process with a number.
-fn obey(state: &PushState, push: &Push, scale: Scale) -> anyhow::Result<()> {
+fn obey(mut index: Index, state: &PushState, push: &Push, scale: Scale) -> anyhow::Result<()> {
     let mut answers = std::io::stdout();
     let mut changes = 0;
-    let mut draining = vec![false; scale.endpoints];
+    let mut ready = vec![true; scale.endpoints];
     for command in std::io::stdin().lines() {
         let answer = match command?.as_str() {
             "change" => {
                 changes += 1;
                 let at = changes * STRIDE % scale.endpoints;
-                draining[at] = !draining[at];
-                change(state, scale.endpoint(at, draining[at]))
+                ready[at] = !ready[at];
+                index.apply(Input::Applied(scale.pod(at, ready[at])?));
+                reconcile(&mut index, state)?
             }
             "connected" => push.acks().connected() as u64,
             other => anyhow::bail!("nobody knows what {other:?} means"),
@@ -152,10 +161,9 @@ fn obey(state: &PushState, push: &Push, scale: Scale) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn change(state: &PushState, endpoint: Resource) -> u64 {
-    state.apply(Change {
-        upserts: vec![endpoint],
-        removals: Vec::new(),
-        seen_at: SystemTime::now(),
-    })
+/// Works off what has been touched; returns the generation that holds it.
+fn reconcile(index: &mut Index, state: &PushState) -> anyhow::Result<u64> {
+    let seen_at = SystemTime::now();
+    let change = index.reconcile().change(seen_at);
+    Ok(state.apply(change.context("nothing has changed")?))
 }
