@@ -117,7 +117,7 @@ impl Server {
         let webhook = common.webhook(&tls, &mut tasks).await?;
 
         let replicas = common.replicas(&tls, &push, &mut tasks);
-        let following = Following::start(&common, &state, &push, &replicas, &mut tasks);
+        let following = Following::start(&common, &state, &push, replicas, &mut tasks);
 
         measure::readiness(&common, &following, &tls, &mut readiness);
         measure::metrics(
@@ -126,7 +126,6 @@ impl Server {
             &push,
             &webhook,
             &following,
-            &replicas,
             &tls,
             &mut metrics,
         );

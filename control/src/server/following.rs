@@ -24,6 +24,7 @@ pub(super) struct Following {
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) watches: WatchMetrics,
     pub(super) statuses: StatusMetrics,
+    pub(super) replicas: Arc<Book>,
 }
 
 impl Following {
@@ -33,7 +34,7 @@ impl Following {
         common: &Common<'_>,
         state: &Arc<PushState>,
         push: &Push,
-        replicas: &Arc<Book>,
+        replicas: Arc<Book>,
         tasks: &mut Tasks,
     ) -> Self {
         let (watches, statuses) = (WatchMetrics::default(), StatusMetrics::default());
@@ -65,6 +66,7 @@ impl Following {
             progress,
             watches,
             statuses,
+            replicas,
         }
     }
 }

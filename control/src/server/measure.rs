@@ -10,7 +10,6 @@ use super::tls::{Port, Tls};
 use crate::metrics::Metrics;
 use crate::operations::Readiness;
 use crate::push::Push;
-use crate::replicas::Book;
 use crate::state::PushState;
 use crate::webhook::Webhook;
 
@@ -50,7 +49,6 @@ pub(super) fn metrics(
     push: &Push,
     webhook: &Webhook,
     following: &Following,
-    replicas: &Arc<Book>,
     tls: &Tls,
     metrics: &mut Metrics,
 ) {
@@ -82,7 +80,7 @@ pub(super) fn metrics(
     metrics.sample_by("sluice_control_proxies", help, "version", move || {
         versions(acks.proxies().into_iter().map(|proxy| proxy.version))
     });
-    let replicas = replicas.clone();
+    let replicas = following.replicas.clone();
     let help = "Other replicas, as the leader sees them";
     metrics.sample_by("sluice_control_replicas", help, "state", move || {
         let counts = replicas.counts().into_iter();
