@@ -53,7 +53,7 @@ fmt: ## format the Rust code (CHECK=1: only list the files that are not)
 lint: tools ## clippy without warnings, scripts that parse, arrows between rooms
 	@$(step) $(scripts)/lint.sh
 check-crds: tools ## crds/yaml and the chart's copies are what the types say
-	@$(step) cargo run --quiet --locked --package sluice-crds --bin crdgen -- --check
+	@$(step) cargo run --quiet --locked --bin crdgen -- --check
 check-examples: tools ## config/examples is accepted by the gateway
 	@$(step) $(scripts)/check-examples.sh
 check-chart: tools ## the Helm chart: lint, permissions, pods, wiring, refusals (builds helm once: Go)

@@ -25,8 +25,8 @@ export HELM HELM_CONFIG_HOME HELM_CACHE_HOME="$HELM_CONFIG_HOME" HELM_DATA_HOME=
 export PYTHONDONTWRITEBYTECODE=1
 
 binaries=${CARGO_TARGET_DIR:-$repository/target}/debug
-cargo build --quiet --locked --package sluice-proxy --bin sluice-proxy
-cargo build --quiet --locked --package sluice-control --bin sluice-control
+cargo build --quiet --locked --workspace --bin sluice-proxy
+cargo build --quiet --locked --workspace --bin sluice-control
 export SLUICE_PROXY="$binaries/sluice-proxy" SLUICE_CONTROL="$binaries/sluice-control"
 
 "$python" -m unittest discover --start-directory e2e/chart --top-level-directory e2e/chart "$@"

@@ -8,7 +8,7 @@ cd "$repository"
 shopt -s nullglob
 examples=(config/examples/*.yaml config/examples/*/)
 ((${#examples[@]} > 0)) || fail "config/examples holds no YAML file: nothing was checked"
-cargo build --quiet --locked --package sluice-proxy --bin sluice-proxy
+cargo build --quiet --locked --workspace --bin sluice-proxy
 refused=0
 for example in "${examples[@]}"; do
     say "$example"
