@@ -17,7 +17,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::following::Following;
@@ -113,7 +112,7 @@ impl Server {
         let mut metrics = Metrics::new(SystemTime::now());
         let mut readiness = Readiness::default();
         let tls = Tls::start(&common, &mut tasks)?;
-        let (state, push) = common.push(&tls, &mut tasks).await?;
+        let (state, push) = common.push(&tls, &mut tasks)?;
         let webhook = common.webhook(&tls, &mut tasks).await?;
 
         let replicas = common.replicas(&tls, &push, &mut tasks);
@@ -177,7 +176,7 @@ impl Server {
 
 impl Common<'_> {
     /// The state that gateways are pushed, and the port on which they get it.
-    async fn push(&self, tls: &Tls, tasks: &mut Tasks) -> anyhow::Result<(Arc<PushState>, Push)> {
+    fn push(&self, tls: &Tls, tasks: &mut Tasks) -> anyhow::Result<(Arc<PushState>, Push)> {
         let flags = &self.flags.push;
         let grants = Grants::parse(&flags.grants, &self.namespace)?;
         let grants = match &self.flags.replicas.replica_identity {
@@ -198,8 +197,7 @@ impl Common<'_> {
         let stopped = self.stopped.clone();
         let limits = PushLimits::default();
         let push = Push::new(state.clone(), authenticator, grants, limits, stopped);
-        let socket = TcpListener::bind(flags.push_address).await;
-        let socket = socket
+        let socket = listener::bind(flags.push_address)
             .with_context(|| format!("cannot listen on --push-address {}", flags.push_address))?;
         let serve = listener::serve(socket, push.clone(), tls.push_settings());
         tasks.spawn_until_stop("push", serve);

@@ -13,7 +13,6 @@ use sluice_control::grants::Grants;
 use sluice_control::index::{Index, Input};
 use sluice_control::push::{Push, PushLimits, listener};
 use sluice_control::state::PushState;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::cluster::Scale;
@@ -132,7 +131,7 @@ pub async fn serve(scale: Scale) -> anyhow::Result<()> {
         PushLimits::default(),
         down,
     );
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = listener::bind(([127, 0, 0, 1], 0).into())?;
     let address = listener.local_addr()?;
     writeln!(std::io::stdout(), "{address}\n{}", index_time.as_micros())?;
     tokio::spawn(listener::serve(listener, push.clone(), None));

@@ -18,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +31,10 @@ use super::{Peer, Push, PushLimits};
 /// The present TLS settings; new connections use the newest. Client certificates are asked for, or insisted on, by its
 /// verifier.
 pub type TlsSettings = watch::Receiver<Arc<ServerConfig>>;
+
+/// Connections that wait to be accepted: all gateways come at once when a control loop was away, and what the queue has
+/// no room for is reset or tries again a second later. The system's own limit (`somaxconn`) stands beside it.
+const BACKLOG: u32 = 4096;
 
 /// Connections beyond the streams that are allowed, so that one too many is told so instead of hanging.
 const SPARE_CONNECTIONS: usize = 64;
@@ -56,6 +60,20 @@ const ALPN: &[u8] = b"h2";
 struct WithPeer {
     push: Push,
     peer: Peer,
+}
+
+/// Opens the port, with room for a storm of connections.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until the push's shutdown; then no connection is accepted, and those that are open have a few seconds to end.
