@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::ensure;
-use reqwest::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,7 +22,7 @@ pub struct Load {
 }
 
 /// What came so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Record {
     /// The good answers, in the order in which they ended.
     pub answers: Vec<Served>,
@@ -32,7 +31,7 @@ pub struct Record {
 }
 
 /// One good answer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Served {
     /// When it was asked for.
     pub asked: Instant,
@@ -84,11 +83,6 @@ impl Load {
         }
     }
 
-    /// What came so far.
-    pub fn record(&self) -> Record {
-        lock(&self.record).clone()
-    }
-
     /// Waits for more good answers to requests that are sent from now on.
     ///
     /// # Errors
@@ -96,13 +90,10 @@ impl Load {
     pub async fn goes_on(&self, more: usize) -> anyhow::Result<()> {
         let from = Instant::now();
         eventually("more requests are answered", || async {
-            let record = self.record();
-            let new = record
-                .answers
-                .iter()
-                .filter(|answer| answer.asked > from)
-                .count();
-            Ok(Look::when(new >= more, (new, record.failures)))
+            let record = lock(&self.record);
+            let answers = record.answers.iter();
+            let new = answers.filter(|answer| answer.asked > from).count();
+            Ok(Look::when(new >= more, (new, &record.failures)))
         })
         .await
     }
@@ -111,7 +102,7 @@ impl Load {
     pub async fn stop(mut self) -> Record {
         self.going.send_replace(false);
         while self.clients.join_next().await.is_some() {}
-        self.record()
+        std::mem::take(&mut lock(&self.record))
     }
 }
 
@@ -125,11 +116,7 @@ async fn ask_on(
     going: watch::Receiver<bool>,
     record: Arc<Mutex<Record>>,
 ) {
-    // A connection for each request, so that a Service spreads them over its gateways.
-    let client = Client::builder().no_proxy().pool_max_idle_per_host(0);
-    let client = client
-        .build()
-        .expect("a client needs nothing that can be missing");
+    let client = client::without_reuse();
     while *going.borrow() {
         let asked = Instant::now();
         let outcome = match client::post(&client, &base, "load", None, &body).await {
@@ -149,8 +136,7 @@ fn served(answer: &Answer) -> Result<String, String> {
     let events = answer.events();
     let whole = answer.complete && events.last().is_some_and(|event| event.data == "[DONE]");
     if answer.status != 200 || !whole {
-        let body = String::from_utf8_lossy(&answer.body);
-        let start: String = body.chars().take(500).collect();
+        let start: String = answer.text().chars().take(500).collect();
         let cut = if answer.complete { "" } else { ", cut off" };
         return Err(format!("{}{cut}: {start}", answer.status));
     }

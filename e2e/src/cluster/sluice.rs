@@ -13,7 +13,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::wait::{Look, eventually};
-use super::{Namespace, chart, manifests};
+use super::{Namespace, chart};
 use crate::harness::client::{self, Answer, chat};
 
 /// API group of what Sluice serves.
@@ -28,6 +28,9 @@ proxy:
   terminationGracePeriodSeconds: 30
 control: {replicas: 1}
 ";
+
+/// Longest wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An audit policy by which [`Sluice::denied`] learns what was asked.
 pub const AUDIT_POLICY: &str = "
@@ -80,27 +83,17 @@ impl Sluice {
     }
 
     async fn begin(namespace: &Namespace, values: &str, definitions: bool) -> anyhow::Result<Self> {
-        apply(namespace, values, definitions).await?;
+        let folder = namespace.cluster().folder().join("chart");
+        let values = [VALUES, values];
+        let documents = chart::render(namespace.name(), &folder, &values, definitions).await?;
+        namespace.apply(&documents).await?;
         let service = namespace.api::<Service>().get("sluice-proxy").await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip);
         Ok(Self {
             namespace: namespace.clone(),
             url: format!("http://{}", address.context("the Service has an address")?),
-            // A connection each, so that the Service spreads requests.
-            client: Client::builder()
-                .no_proxy()
-                .pool_max_idle_per_host(0)
-                .timeout(Duration::from_secs(20))
-                .build()?,
+            client: client::without_reuse(),
         })
-    }
-
-    /// Applies the chart with other values, without waiting.
-    ///
-    /// # Errors
-    /// When something is refused.
-    pub async fn upgrade(&self, values: &str) -> anyhow::Result<()> {
-        apply(&self.namespace, values, true).await
     }
 
     /// Waits until both programs are ready, and the webhook, if there is one, answers.
@@ -185,7 +178,8 @@ impl Sluice {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Ok(client::read(request.send().await?).await)
+        let answer = request.timeout(PATIENCE).send().await?;
+        Ok(client::read(answer).await)
     }
 
     /// The model that answers, by its own name.
@@ -215,7 +209,7 @@ impl Sluice {
     pub async fn answers(&self, model: &str, status: u16, text: &str) -> anyhow::Result<()> {
         eventually(&format!("{model} is answered with {status}"), || async {
             let answer = self.ask(model).await?;
-            let body = String::from_utf8_lossy(&answer.body).into_owned();
+            let body = answer.text();
             let so = answer.status == status && body.contains(text);
             Ok(Look::when(so, (answer.status, body)))
         })
@@ -251,19 +245,11 @@ fn forbidden(event: &&&Value) -> bool {
 /// # Errors
 /// When it is not a good answer.
 pub fn answering(answer: &Answer) -> anyhow::Result<String> {
-    let body = String::from_utf8_lossy(&answer.body);
+    let body = answer.text();
     ensure!(answer.status == 200, "{}: {body}", answer.status);
-    let body: Value = serde_json::from_str(&body).with_context(|| body.into_owned())?;
+    let body: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
     let model = body["model"].as_str();
     Ok(model.context("no model in the answer")?.to_owned())
-}
-
-async fn apply(namespace: &Namespace, values: &str, definitions: bool) -> anyhow::Result<()> {
-    let folder = namespace.cluster().folder().join("chart");
-    let values = [VALUES, values];
-    let documents = chart::render(namespace.name(), &folder, &values, definitions).await?;
-    manifests::apply(&namespace.client(), namespace.name(), &documents).await?;
-    Ok(())
 }
 
 /// Sluice's resources of one kind.
@@ -272,11 +258,8 @@ pub fn resources(namespace: &Namespace, kind: &str) -> Api<DynamicObject> {
     Api::namespaced_with(namespace.client(), namespace.name(), &kind)
 }
 
-/// Conditions of one of our resources, by type: status, reason and message.
-///
-/// # Errors
-/// When it does not exist.
-pub async fn conditions(
+/// Conditions of one of our resources.
+async fn conditions(
     namespace: &Namespace,
     kind: &str,
     name: &str,
@@ -299,18 +282,14 @@ pub async fn conditions(
 }
 
 /// A condition of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+#[derive(Debug)]
+struct Condition {
     /// Speaks of the resource as it is now.
-    pub current: bool,
-    /// Its type.
-    pub kind: String,
-    /// True, False or Unknown.
-    pub status: String,
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, in words.
-    pub message: String,
+    current: bool,
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
 }
 
 /// Waits until a condition is current and as wanted; returns its message.

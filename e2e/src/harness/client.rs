@@ -55,6 +55,18 @@ pub fn http2() -> Client {
         .expect("a client needs nothing that can be missing")
 }
 
+/// A client that opens a connection for each request, so that a Service spreads them over its endpoints.
+///
+/// # Panics
+/// When the client cannot be built.
+pub fn without_reuse() -> Client {
+    Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("a client needs nothing that can be missing")
+}
+
 /// A chat request with one user message.
 pub fn chat(model: &str, prompt: &str, max_tokens: u32, stream: bool) -> Value {
     json!({

@@ -2,8 +2,10 @@
 //! agrees again afterwards.
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use sluice_e2e::cluster::kubelet::RunningPod;
+use sluice_e2e::cluster::sluice::condition;
 use sluice_e2e::cluster::{Cluster, Load, Look, Namespace, Sluice, eventually, on_cluster};
 
 use super::manifests::{all, pool, route};
@@ -167,15 +169,13 @@ fn another_replica_leads_when_the_leader_dies() {
         ensure!(next != leader, "{next}");
         follows(&namespace, &sluice, "led").await?;
         // Only the leader writes statuses.
-        let acknowledged = sluice_e2e::cluster::sluice::condition;
-        acknowledged(&namespace, "ModelRoute/led", "Accepted", "True", "Accepted").await?;
+        condition(&namespace, "ModelRoute/led", "Accepted", "True", "Accepted").await?;
         Ok(())
     });
 }
 
 /// The pod that holds the lease, other than a certain one.
 async fn leader(namespace: &Namespace, not: Option<&str>) -> Result<String> {
-    use k8s_openapi::api::coordination::v1::Lease;
     let lease = namespace.api::<Lease>();
     eventually("somebody leads", || async {
         let lease = lease.get("sluice-control").await?;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use sluice_e2e::cluster::{Look, Namespace, eventually, on_cluster};
+use sluice_e2e::harness::client::without_reuse;
 
 use super::manifests::{engines, shell};
 
@@ -15,11 +16,7 @@ async fn address(namespace: &Namespace, service: &str) -> Result<Ipv4Addr> {
 }
 
 async fn answers(url: &str) -> Result<bool> {
-    // A connection of its own each time.
-    let client = reqwest::Client::builder()
-        .pool_max_idle_per_host(0)
-        .build()?;
-    let answer = client.get(url).send().await;
+    let answer = without_reuse().get(url).send().await;
     Ok(answer.is_ok_and(|answer| answer.status() == 200))
 }
 
