@@ -166,13 +166,6 @@ impl Grants {
     pub fn namespaces(&self, identity: &str) -> Option<&Namespaces> {
         self.by_identity.get(identity)
     }
-
-    /// Every grant, for the log at start.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Namespaces)> {
-        self.by_identity
-            .iter()
-            .map(|(identity, namespaces)| (identity.as_str(), namespaces))
-    }
 }
 
 /// A DNS label, as Kubernetes wants namespaces to be.

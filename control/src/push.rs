@@ -32,7 +32,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::EncodeBody;
+use tonic::codec::{Codec, EncodeBody};
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tracing::info;
 
@@ -381,8 +381,8 @@ impl Push {
             Ok(summaries) => summaries,
             Err(status) => return status.into_http(),
         };
-        let codec = SummaryCodec;
-        let body = EncodeBody::new_server(codec, summaries, None, Default::default(), None);
+        let encoder = SummaryCodec::default().encoder();
+        let body = EncodeBody::new_server(encoder, summaries, None, Default::default(), None);
         answer(Body::new(body))
     }
 }

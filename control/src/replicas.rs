@@ -20,13 +20,17 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use self::book::{Book, Counted};
-use self::connect::Caller;
+pub use self::book::Book;
+use self::connect::{Caller, Ended, Found};
 use crate::certificates::Trust;
 use crate::leader::Leadership;
 
-/// Between two look-ups of the replicas' addresses.
+/// Between two look-ups of the replicas' addresses, and after one that has failed: mostly no replica is ready yet.
 const LOOK_UP: Duration = Duration::from_secs(5);
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long that may last before it is said.
+const UNRESOLVED_GRACE: Duration = Duration::from_secs(30);
 
 /// How long a new leader waits for the others before it writes what it knows.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -89,19 +93,18 @@ impl Replicas {
             book: Arc::clone(&self.book),
             tasks: JoinSet::new(),
             by_address: HashMap::new(),
+            unresolved: None,
         };
         let mut changed = self.book.changed();
         let settle_at = Instant::now() + SETTLE;
         let mut look_up_at = Instant::now();
         loop {
             if Instant::now() >= look_up_at {
-                look_up_at = Instant::now() + LOOK_UP;
-                match connect::look_up(&self.params.addresses).await {
-                    Some(found) => listeners.follow(found),
-                    // The name has no address while no replica is ready, this one included: nobody is waited for.
-                    None if listeners.by_address.is_empty() => self.book.settle(),
-                    None => {}
-                }
+                let found = connect::look_up(&self.params.addresses).await;
+                let failed = !found.unresolved.is_empty();
+                let pause = if failed { LOOK_UP_AGAIN } else { LOOK_UP };
+                look_up_at = Instant::now() + pause;
+                listeners.follow(found);
             }
             changed.borrow_and_update();
             if self.book.all_have_answered() || Instant::now() >= settle_at {
@@ -123,22 +126,29 @@ struct Listeners {
     book: Arc<Book>,
     tasks: JoinSet<()>,
     by_address: HashMap<SocketAddr, AbortHandle>,
+    /// Since when names cannot be looked up, and whether that has been said.
+    unresolved: Option<(Instant, bool)>,
 }
 
 impl Listeners {
-    /// These are all there are now.
-    fn follow(&mut self, found: HashMap<SocketAddr, ControlAddress>) {
+    /// These are all there are now, unless a name could not be looked up: then those known by it may well be there.
+    fn follow(&mut self, found: Found) {
+        self.book.set_unresolved(found.unresolved.len());
+        self.tell_unresolved(&found.unresolved);
+        if found.unresolved.is_empty() {
+            self.book
+                .keep(|address| found.addresses.contains_key(address));
+        }
         self.by_address.retain(|address, listener| {
-            let stays = found.contains_key(address);
+            let stays = self.book.has(address);
             if !stays {
                 listener.abort();
             }
             stays
         });
-        // Those that were aborted.
+        // Those that were aborted, or have found themselves at the other end.
         while self.tasks.try_join_next().is_some() {}
-        self.book.keep(|address| found.contains_key(address));
-        for (address, control) in found {
+        for (address, control) in found.addresses {
             if let Entry::Vacant(vacant) = self.by_address.entry(address) {
                 self.book.add(address);
                 let (caller, book) = (Arc::clone(&self.caller), Arc::clone(&self.book));
@@ -146,9 +156,26 @@ impl Listeners {
             }
         }
     }
+
+    /// Says once what has been unknown for too long.
+    fn tell_unresolved(&mut self, unresolved: &[(String, String)]) {
+        let Some((host, error)) = unresolved.first() else {
+            self.unresolved = None;
+            return;
+        };
+        let (since, told) = self.unresolved.get_or_insert((Instant::now(), false));
+        if !*told && since.elapsed() >= UNRESOLVED_GRACE {
+            *told = true;
+            tracing::warn!(
+                host,
+                error,
+                "other replicas cannot be looked up: what their gateways have acknowledged is not known"
+            );
+        }
+    }
 }
 
-/// To one address, over and over.
+/// To one address, over and over; unless it is this process that answers.
 async fn listen_to(
     caller: Arc<Caller>,
     control: ControlAddress,
@@ -159,10 +186,15 @@ async fn listen_to(
     let mut pause = first;
     loop {
         let ended = caller.listen(&control, address, &book).await;
-        if ended.had_begun {
-            pause = first;
-        }
-        book.failed(address, &ended.words, Instant::now().into_std());
+        let words = match ended {
+            Ended::OwnAddress => return,
+            Ended::Unheard(words) => words,
+            Ended::Heard(words) => {
+                pause = first;
+                words
+            }
+        };
+        book.failed(address, &words, Instant::now().into_std());
         sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         pause = (pause * 2).min(longest);
     }

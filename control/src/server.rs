@@ -115,7 +115,7 @@ impl Server {
         let (state, push) = common.push(&tls, &mut tasks)?;
         let webhook = common.webhook(&tls, &mut tasks).await?;
 
-        let replicas = common.replicas(&tls, &push, &mut tasks);
+        let replicas = common.replicas(&tls, &push, &mut tasks)?;
         let following = Following::start(&common, &state, &push, replicas, &mut tasks);
 
         measure::readiness(&common, &following, &tls, &mut readiness);
@@ -205,8 +205,14 @@ impl Common<'_> {
     }
 
     /// Listens to the other replicas while this one leads.
-    fn replicas(&self, tls: &Tls, push: &Push, tasks: &mut Tasks) -> Arc<Book> {
+    fn replicas(&self, tls: &Tls, push: &Push, tasks: &mut Tasks) -> anyhow::Result<Arc<Book>> {
         let flags = &self.flags.replicas;
+        let is_tls = flags.replicas.iter().any(|address| address.tls);
+        anyhow::ensure!(
+            !is_tls || tls.push_brings_authority(),
+            "--replicas: https, but nothing says whose certificates are right: put the authority's into ca.crt beside \
+             the push port's tls.crt, or write http where --push-tls-mode is off"
+        );
         let book = Arc::new(Book::new(push.instance(), push.acks().clone()));
         let params = ReplicasParams {
             addresses: flags.replicas.clone(),
@@ -215,7 +221,7 @@ impl Common<'_> {
         };
         let replicas = Replicas::new(params, self.leadership.clone(), book.clone());
         tasks.spawn("replicas", replicas.run());
-        book
+        Ok(book)
     }
 
     /// The webhook and its registration, or what is left to do without one.

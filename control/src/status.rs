@@ -26,6 +26,6 @@ pub use self::compare::{Difference, Urgency};
 pub use self::condition::{ConditionType, Reason, Truth, Verdict};
 pub use self::desired::Desired;
 pub use self::gate::WriteGate;
-pub use self::programmed::{Acknowledged, Acknowledgements, Rejection};
+pub use self::programmed::{Acknowledged, Acknowledgements};
 pub(crate) use self::writer::api_resource;
 pub use self::writer::{StatusMetrics, StatusWriter};

@@ -27,8 +27,9 @@ use sluice_config::push::{
 use sluice_control::index::{
     Document, Index, Input, Namespace, Node, Object, Pod, PodObject, Secret,
 };
+use sluice_control::push::acks::{Finding, Programmed};
 use sluice_control::state::Resource;
-use sluice_control::status::{Acknowledged, Desired, Rejection};
+use sluice_control::status::{Acknowledged, Desired};
 
 #[test]
 fn objects_become_resources_and_statuses() {
@@ -93,16 +94,20 @@ fn run(text: &str) -> String {
         .for_each(|resource| show_resource(resource, &mut out));
     for (key, facts) in output.facts {
         let facts = facts.unwrap();
-        let rejections = say.rejections.iter().map(|(proxy, message)| Rejection {
-            proxy: proxy.clone(),
-            path: "spec".into(),
-            message: message.clone(),
-            remedy: String::new(),
-        });
-        let acknowledged = Acknowledged {
+        let mut programmed = Programmed {
             connected: say.connected,
             acknowledged: say.acknowledged,
-            rejections: rejections.collect(),
+            ..Programmed::default()
+        };
+        for message in say.rejections.values() {
+            programmed.refuse([&Finding {
+                path: "spec".into(),
+                message: message.clone(),
+                remedy: String::new(),
+            }]);
+        }
+        let acknowledged = Acknowledged {
+            programmed,
             unreachable: 0,
         };
         let desired = Desired::of(&facts, &acknowledged);

@@ -4,6 +4,7 @@
 //! refuses. So a number and the refusals are kept for each, never a list of all it has: memory grows with the gateways and
 //! with what is wrong, not with gateways times resources.
 
+mod programmed;
 mod report;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,7 @@ use super::summary::{DOCUMENTS, DocumentSummary, Summary};
 use crate::grants::Namespaces;
 use crate::state::{Interests, PushState, TYPES};
 
+pub use programmed::{Finding, Programmed};
 pub use report::{ProxyReport, RejectionReport};
 
 /// Text of refusals that is kept for one gateway. Beyond, it is known what is refused, but no longer why.
@@ -29,30 +31,6 @@ const MAX_TEXT_BYTES: usize = 1024;
 
 /// Findings that are kept about one resource.
 const MAX_FINDINGS: usize = 8;
-
-/// Where one resource is in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Programmed {
-    /// Gateways that are connected, may see it and have subscribed to its type.
-    pub connected: usize,
-    /// Those of them that serve this version.
-    pub acknowledged: usize,
-    /// Why others do not.
-    pub rejections: Vec<ProxyRejection>,
-}
-
-/// Why a gateway refuses a resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyRejection {
-    /// Name of the gateway (its pod).
-    pub proxy: String,
-    /// Field path; empty for the whole.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
-}
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -106,13 +84,6 @@ struct Refused {
     findings: Vec<Finding>,
 }
 
-#[derive(Debug)]
-struct Finding {
-    path: String,
-    message: String,
-    remedy: String,
-}
-
 /// A connection among the others; it leaves them when this is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectedGuard {
@@ -136,47 +107,47 @@ impl Acks {
         let since = entry
             .filter(|entry| *entry.resource.version == *version)
             .map(|entry| entry.generation);
-        let namespace = name.split_once('/').map_or("", |(namespace, _)| namespace);
-        let mut programmed = Programmed::default();
-        for proxy in self.lock().by_connection.values() {
-            if proxy.counts_for(kind, namespace) {
-                programmed.connected += 1;
-                proxy.judge(kind, name, since, version, &mut programmed);
-            }
-        }
-        programmed
+        self.count(kind, name, since, version)
     }
 
     /// The same for every document in the version that is pushed here, for another replica.
     pub(super) fn summary(&self) -> Summary {
-        let lists = DOCUMENTS.map(|kind| (kind, self.state.list(kind)));
-        let proxies = self.lock();
-        let current = || {
-            let all = proxies.by_connection.values();
-            all.filter(|proxy| !proxy.superseded)
-        };
         let mut summary = Summary {
-            proxies: current().count(),
+            proxies: self.lock().current().count(),
             ..Summary::default()
         };
-        for (kind, entries) in lists {
-            for entry in entries {
-                let resource = &entry.resource;
-                let mut programmed = Programmed::default();
-                for proxy in current().filter(|proxy| proxy.counts_for(kind, &resource.namespace)) {
-                    let (since, version) = (Some(entry.generation), &resource.version);
-                    programmed.connected += 1;
-                    proxy.judge(kind, &resource.name, since, version, &mut programmed);
-                }
+        for kind in DOCUMENTS {
+            for entry in self.state.list(kind) {
+                let (name, version) = (&entry.resource.name, &entry.resource.version);
                 let document = DocumentSummary {
-                    version: Arc::clone(&resource.version),
-                    programmed,
+                    version: Arc::clone(version),
+                    programmed: self.count(kind, name, Some(entry.generation), version),
                 };
-                let key = (kind, Arc::clone(&resource.name));
-                summary.documents.insert(key, document);
+                summary.documents.insert((kind, Arc::clone(name)), document);
             }
         }
         summary
+    }
+
+    /// What every gateway that may see it says to a version that is pushed since a generation.
+    fn count(
+        &self,
+        kind: ResourceType,
+        name: &str,
+        since: Option<u64>,
+        version: &str,
+    ) -> Programmed {
+        let namespace = name.split_once('/').map_or("", |(namespace, _)| namespace);
+        let mut programmed = Programmed::default();
+        let proxies = self.lock();
+        for proxy in proxies
+            .current()
+            .filter(|proxy| proxy.counts_for(kind, namespace))
+        {
+            programmed.connected += 1;
+            proxy.judge(kind, name, since, version, &mut programmed);
+        }
+        programmed
     }
 
     /// Changes whenever [`programmed`](Self::programmed) may answer otherwise than before.
@@ -218,6 +189,14 @@ impl Acks {
     /// Wakes whoever asks for what is acknowledged; also when it is another replica's gateways that have.
     pub(crate) fn announce(&self) {
         self.changed.send_modify(|number| *number += 1);
+    }
+}
+
+impl Proxies {
+    /// One connection of each gateway.
+    fn current(&self) -> impl Iterator<Item = &Proxy> {
+        let all = self.by_connection.values();
+        all.filter(|proxy| !proxy.superseded)
     }
 }
 
@@ -302,7 +281,7 @@ impl Proxy {
             .subscribed
             .get(kind as usize)
             .is_some_and(|&subscribed| subscribed);
-        !self.superseded && subscribed && self.caller.namespaces.allow(namespace)
+        subscribed && self.caller.namespaces.allow(namespace)
     }
 
     fn judge(
@@ -318,15 +297,7 @@ impl Proxy {
             .get(kind as usize)
             .and_then(|refused| refused.get(name));
         if let Some(refused) = refused.filter(|refused| *refused.version == *version) {
-            let rejection = |finding: &Finding| ProxyRejection {
-                proxy: self.caller.name.clone(),
-                path: finding.path.clone(),
-                message: finding.message.clone(),
-                remedy: finding.remedy.clone(),
-            };
-            programmed
-                .rejections
-                .extend(refused.findings.iter().map(rejection));
+            programmed.refuse(&refused.findings);
         } else if since.is_some_and(|since| self.acknowledged.is_some_and(|has| has >= since)) {
             programmed.acknowledged += 1;
         }

@@ -44,11 +44,14 @@ async fn tell(
     sender: &mpsc::Sender<Result<SummaryMessage, Status>>,
 ) -> Option<Status> {
     let mut changed = shared.acks.changed();
+    // What no gateway here may see is acknowledged by none, and yet has to be told.
+    let mut generations = shared.state.generations();
     let mut shutdown = shared.shutdown.clone();
     let aged = Instant::now() + shared.limits.max_age;
     let mut sent: Option<Summary> = None;
     loop {
         changed.borrow_and_update();
+        generations.borrow_and_update();
         let now = shared.acks.summary();
         if sent.as_ref() != Some(&now) {
             let before = sent.take().unwrap_or_default();
@@ -60,6 +63,7 @@ async fn tell(
         }
         tokio::select! {
             changed = changed.changed() => changed.ok()?,
+            newer = generations.changed() => newer.ok()?,
             _ = shutdown.wait_for(|&down| down) => {
                 return Some(Status::unavailable("this replica is shutting down"));
             }

@@ -7,13 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Buf;
 use prost::Message;
 use sluice_config::push::ResourceType;
-use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic_prost::ProstCodec;
 
-use super::acks::{Programmed, ProxyRejection};
+use super::acks::{Finding, Programmed};
 
 /// The method that other replicas call, as themselves; the request says nothing.
 pub const METHOD: &str = "/sluice.control.v1.Replicas/Summaries";
@@ -25,7 +23,7 @@ pub const DOCUMENTS: [ResourceType; 3] = [
     ResourceType::ModelRoute,
 ];
 
-/// Documents in one message: what each says of refusals is bounded, so that a message is, too.
+/// Documents in one message. What each says of refusals is bounded, so that a message is, too.
 const MAX_DOCUMENTS: usize = 500;
 
 /// Everything that one replica knows.
@@ -87,12 +85,15 @@ pub struct DocumentMessage {
     /// Those that have it in force.
     #[prost(uint32, tag = "5")]
     pub acknowledged: u32,
-    /// What others have against it.
-    #[prost(message, repeated, tag = "6")]
+    /// Those that refuse it.
+    #[prost(uint32, tag = "6")]
+    pub refusing: u32,
+    /// Why they do.
+    #[prost(message, repeated, tag = "7")]
     pub findings: Vec<FindingMessage>,
 }
 
-/// What some gateways have against a document: mostly all of them the same.
+/// What some gateways have against a document.
 #[derive(Clone, PartialEq, Message)]
 pub struct FindingMessage {
     /// Field path; empty for the whole.
@@ -104,14 +105,10 @@ pub struct FindingMessage {
     /// What to do.
     #[prost(string, tag = "3")]
     pub remedy: String,
-    /// Who says so.
-    #[prost(string, repeated, tag = "4")]
-    pub proxies: Vec<String>,
 }
 
 /// Both directions of the method.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SummaryCodec;
+pub type SummaryCodec = ProstCodec<SummaryMessage, SummaryMessage>;
 
 impl Summary {
     /// What has to be told to somebody who has been told `sent`, in messages of bounded size; at least one.
@@ -184,29 +181,17 @@ impl Summary {
 
 impl DocumentSummary {
     fn message(&self, kind: ResourceType, name: &str) -> DocumentMessage {
-        let mut findings: Vec<FindingMessage> = Vec::new();
-        for rejection in &self.programmed.rejections {
-            let same = |finding: &&mut FindingMessage| {
-                finding.path == rejection.path
-                    && finding.message == rejection.message
-                    && finding.remedy == rejection.remedy
-            };
-            let proxy = rejection.proxy.clone();
-            match findings.iter_mut().find(same) {
-                Some(finding) => finding.proxies.push(proxy),
-                None => findings.push(FindingMessage {
-                    path: rejection.path.clone(),
-                    message: rejection.message.clone(),
-                    remedy: rejection.remedy.clone(),
-                    proxies: vec![proxy],
-                }),
-            }
-        }
+        let finding = |finding: &Finding| FindingMessage {
+            path: finding.path.clone(),
+            message: finding.message.clone(),
+            remedy: finding.remedy.clone(),
+        };
         DocumentMessage {
             version: self.version.to_string(),
             connected: count(self.programmed.connected),
             acknowledged: count(self.programmed.acknowledged),
-            findings,
+            refusing: count(self.programmed.refusing),
+            findings: self.programmed.findings.iter().map(finding).collect(),
             ..named(kind, name)
         }
     }
@@ -214,26 +199,18 @@ impl DocumentSummary {
 
 impl From<DocumentMessage> for DocumentSummary {
     fn from(message: DocumentMessage) -> Self {
-        let rejections = message.findings.into_iter().flat_map(|finding| {
-            let FindingMessage {
-                path,
-                message,
-                remedy,
-                proxies,
-            } = finding;
-            proxies.into_iter().map(move |proxy| ProxyRejection {
-                proxy,
-                path: path.clone(),
-                message: message.clone(),
-                remedy: remedy.clone(),
-            })
+        let findings = message.findings.into_iter().map(|finding| Finding {
+            path: finding.path,
+            message: finding.message,
+            remedy: finding.remedy,
         });
         Self {
             version: message.version.into(),
             programmed: Programmed {
                 connected: message.connected as usize,
                 acknowledged: message.acknowledged as usize,
-                rejections: rejections.collect(),
+                refusing: message.refusing as usize,
+                findings: findings.collect(),
             },
         }
     }
@@ -255,66 +232,27 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-impl Codec for SummaryCodec {
-    type Encode = SummaryMessage;
-    type Decode = SummaryMessage;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for SummaryCodec {
-    type Item = SummaryMessage;
-    type Error = Status;
-
-    fn encode(&mut self, item: SummaryMessage, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.reserve(item.encoded_len());
-        item.encode(into)
-            .map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for SummaryCodec {
-    type Item = SummaryMessage;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<SummaryMessage>, Status> {
-        let message = SummaryMessage::decode(from.copy_to_bytes(from.remaining()));
-        message
-            .map(Some)
-            .map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rejection(proxy: &str) -> ProxyRejection {
-        ProxyRejection {
-            proxy: proxy.into(),
+    fn document(version: &str, connected: usize, refusing: usize) -> DocumentSummary {
+        let finding = Finding {
             path: "spec.x".into(),
             message: "no such thing".into(),
             remedy: "remove it".into(),
+        };
+        let mut programmed = Programmed {
+            connected,
+            acknowledged: connected - refusing,
+            ..Programmed::default()
+        };
+        for _ in 0..refusing {
+            programmed.refuse([&finding]);
         }
-    }
-
-    fn document(version: &str, connected: usize, rejections: &[&str]) -> DocumentSummary {
-        let rejections: Vec<_> = rejections.iter().map(|proxy| rejection(proxy)).collect();
         DocumentSummary {
             version: version.into(),
-            programmed: Programmed {
-                connected,
-                acknowledged: connected - rejections.len(),
-                rejections,
-            },
+            programmed,
         }
     }
 
@@ -340,7 +278,7 @@ mod tests {
     #[test]
     fn everything_arrives_in_parts_of_which_only_the_last_is_the_last() {
         let names = (0..MAX_DOCUMENTS + 1).map(|number| format!("a/{number}"));
-        let all = summary(names.map(|name| (name, document("1", 3, &["g-1", "g-2"]))));
+        let all = summary(names.map(|name| (name, document("1", 3, 2))));
         let parts = all.since(&Summary::default(), 7, "control-0");
         let more: Vec<_> = parts.iter().map(|part| part.more).collect();
         assert_eq!(more, [true, false]);
@@ -355,7 +293,7 @@ mod tests {
 
     #[test]
     fn only_what_has_changed_follows() {
-        let document = |version| document(version, 3, &[]);
+        let document = |version| document(version, 3, 0);
         let before = summary([
             ("a/same".into(), document("1")),
             ("a/changed".into(), document("1")),
@@ -379,7 +317,7 @@ mod tests {
 
     #[test]
     fn of_another_version_and_of_an_unknown_document_nobody_has_it() {
-        let all = summary([("a/r".into(), document("1", 2, &["g"]))]);
+        let all = summary([("a/r".into(), document("1", 2, 1))]);
         let ask = |name, version| {
             let programmed = all.programmed(ResourceType::ModelRoute, name, version);
             (programmed.connected, programmed.acknowledged)

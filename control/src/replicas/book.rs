@@ -1,6 +1,6 @@
 //! What is known of each replica, and what all of them together say to a document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use sluice_config::push::ResourceType;
 use tokio::sync::watch;
 
-use crate::push::acks::{Acks, Programmed};
+use crate::push::acks::Acks;
 use crate::push::summary::{Summary, SummaryMessage};
+use crate::status::Acknowledged;
 
 /// How long the last word of a replica counts that can no longer be reached: it may only be restarting, or the network
 /// hiccup. Then its gateways are not known any more, and that is said.
@@ -26,22 +27,22 @@ pub struct Book {
     /// May be gone by: either all have been heard, or a new leader has waited long enough.
     settled: AtomicBool,
     /// Held for a look at every replica at most, never across an await.
-    replicas: Mutex<BTreeMap<SocketAddr, Replica>>,
+    replicas: Mutex<Replicas>,
 }
 
-/// What others than this process say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Sums over those that are known.
-    pub programmed: Programmed,
-    /// Replicas whose gateways are not known.
-    pub unreachable: usize,
+#[derive(Debug, Default)]
+struct Replicas {
+    by_address: BTreeMap<SocketAddr, Replica>,
+    /// Names whose addresses cannot be looked up: somebody may be there.
+    unresolved: usize,
 }
 
 #[derive(Debug, Default)]
 struct Replica {
+    /// Which process it is, once it has spoken.
+    instance: Option<u64>,
     name: String,
-    /// The last whole one.
+    /// The last whole one. None: what its gateways have is not known.
     summary: Option<Summary>,
     /// The first of a stream, while it comes.
     coming: Option<Summary>,
@@ -49,7 +50,8 @@ struct Replica {
     /// Something has come of an attempt.
     answered: bool,
     failing_since: Option<Instant>,
-    unreachable: bool,
+    /// It has been said that it is lost.
+    is_lost: bool,
 }
 
 impl Book {
@@ -74,29 +76,26 @@ impl Book {
     }
 
     /// What the gateways of all other replicas say to a version of a document.
-    pub fn programmed(&self, kind: ResourceType, name: &str, version: &str) -> Counted {
-        let mut counted = Counted::default();
-        for replica in self.lock().values().filter(|replica| !replica.is_self) {
-            counted.unreachable += usize::from(replica.unreachable);
-            let Some(summary) = &replica.summary else {
-                continue;
-            };
-            let theirs = summary.programmed(kind, name, version);
-            counted.programmed.connected += theirs.connected;
-            counted.programmed.acknowledged += theirs.acknowledged;
-            counted.programmed.rejections.extend(theirs.rejections);
+    pub fn programmed(&self, kind: ResourceType, name: &str, version: &str) -> Acknowledged {
+        let replicas = self.lock();
+        let mut all = Acknowledged {
+            unreachable: replicas.unknown(),
+            ..Acknowledged::default()
+        };
+        for summary in replicas.others().filter_map(|other| other.summary.as_ref()) {
+            all.programmed.add(&summary.programmed(kind, name, version));
         }
-        counted
+        all
     }
 
-    /// Replicas that are listened to, and those that cannot be reached.
+    /// Replicas that are listened to, and those whose gateways are not known.
     pub fn counts(&self) -> [(&'static str, usize); 2] {
         let replicas = self.lock();
-        let others = || replicas.values().filter(|replica| !replica.is_self);
-        let followed = others().filter(|replica| replica.failing_since.is_none());
-        let followed = followed.filter(|replica| replica.summary.is_some()).count();
-        let unreachable = others().filter(|replica| replica.unreachable).count();
-        [("followed", followed), ("unreachable", unreachable)]
+        let followed = replicas.others().filter(|other| other.is_followed());
+        [
+            ("followed", followed.count()),
+            ("unreachable", replicas.unknown()),
+        ]
     }
 
     /// Statuses may be written by what is known.
@@ -109,50 +108,73 @@ impl Book {
     /// This process does not lead any more.
     pub(super) fn forget(&self) {
         self.settled.store(false, Ordering::Release);
-        self.lock().clear();
+        *self.lock() = Replicas::default();
     }
 
-    /// Others are gone.
-    pub(super) fn keep(&self, stays: impl Fn(&SocketAddr) -> bool) {
+    /// Others are gone; but one that speaks is not, whatever names say: it may not be ready, and still have gateways.
+    pub(super) fn keep(&self, is_named: impl Fn(&SocketAddr) -> bool) {
         let mut replicas = self.lock();
-        let before = replicas.len();
-        replicas.retain(|address, _| stays(address));
-        let changed = replicas.len() < before;
+        let before = replicas.by_address.len();
+        replicas
+            .by_address
+            .retain(|address, replica| is_named(address) || replica.is_followed());
+        let changed = replicas.by_address.len() < before;
         drop(replicas);
         if changed {
             self.acks.announce();
         }
     }
 
+    /// Of so many names no address is known now.
+    pub(super) fn set_unresolved(&self, names: usize) {
+        let before = std::mem::replace(&mut self.lock().unresolved, names);
+        if before != names {
+            self.acks.announce();
+        }
+    }
+
     pub(super) fn add(&self, address: SocketAddr) {
-        self.lock().entry(address).or_default();
+        self.lock().by_address.entry(address).or_default();
+    }
+
+    /// Is it one of those that are listened to?
+    pub(super) fn has(&self, address: &SocketAddr) -> bool {
+        self.lock().by_address.contains_key(address)
     }
 
     /// Has everybody said something, or been found unable to?
     pub(super) fn all_have_answered(&self) -> bool {
         let replicas = self.lock();
-        !replicas.is_empty() && replicas.values().all(|replica| replica.answered)
+        let mut all = replicas.by_address.values();
+        replicas.unresolved == 0 && all.len() > 0 && all.all(|replica| replica.answered)
     }
 
     /// A stream has begun: a whole summary comes.
     pub(super) fn begin(&self, address: SocketAddr) {
-        if let Some(replica) = self.lock().get_mut(&address) {
+        if let Some(replica) = self.lock().by_address.get_mut(&address) {
             replica.coming = Some(Summary::default());
         }
     }
 
-    /// A part has come.
-    pub(super) fn take(&self, address: SocketAddr, message: SummaryMessage) {
-        if let Some(replica) = self.lock().get_mut(&address) {
-            replica.take(message, self.instance, address);
+    /// A part has come. False when it is this process that speaks: it knows what it says.
+    pub(super) fn take(&self, address: SocketAddr, message: SummaryMessage) -> bool {
+        let is_other = message.instance != self.instance;
+        if let Some(replica) = self.lock().by_address.get_mut(&address) {
+            if is_other {
+                replica.take(message, address);
+            } else {
+                *replica = Replica::this_process();
+            }
         }
         self.acks.announce();
+        is_other
     }
 
     /// An attempt has failed, or a stream has ended.
     pub(super) fn failed(&self, address: SocketAddr, words: &str, now: Instant) {
         let mut replicas = self.lock();
         let changed = replicas
+            .by_address
             .get_mut(&address)
             .is_some_and(|replica| replica.failed(address, words, now));
         drop(replicas);
@@ -161,22 +183,43 @@ impl Book {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Replica>> {
+    fn lock(&self) -> MutexGuard<'_, Replicas> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Replicas {
+    /// Each but this process, once: one that has several addresses speaks from all of them.
+    fn others(&self) -> impl Iterator<Item = &Replica> {
+        let mut seen = HashSet::new();
+        let others = self.by_address.values().filter(|replica| !replica.is_self);
+        others.filter(move |other| other.instance.is_none_or(|instance| seen.insert(instance)))
+    }
+
+    /// How many there are, or may be, whose gateways are not known.
+    fn unknown(&self) -> usize {
+        let silent = self.others().filter(|other| other.summary.is_none());
+        silent.count() + self.unresolved
+    }
+}
+
 impl Replica {
-    fn take(&mut self, message: SummaryMessage, own: u64, address: SocketAddr) {
-        if message.instance == own {
-            *self = Self {
-                is_self: true,
-                answered: true,
-                ..Self::default()
-            };
-            return;
+    fn this_process() -> Self {
+        Self {
+            is_self: true,
+            answered: true,
+            ..Self::default()
         }
+    }
+
+    /// Its gateways are known, and what changes of them will be told.
+    fn is_followed(&self) -> bool {
+        self.is_self || (self.summary.is_some() && self.failing_since.is_none())
+    }
+
+    fn take(&mut self, message: SummaryMessage, address: SocketAddr) {
         self.is_self = false;
+        self.instance = Some(message.instance);
         self.name.clone_from(&message.name);
         let more = message.more;
         let summary = match &mut self.coming {
@@ -193,14 +236,14 @@ impl Replica {
         }
         self.answered = true;
         self.failing_since = None;
-        self.unreachable = false;
+        self.is_lost = false;
     }
 
     /// True when its gateways count otherwise from now on.
     fn failed(&mut self, address: SocketAddr, words: &str, now: Instant) -> bool {
         let since = *self.failing_since.get_or_insert(now);
         let first_answer = !std::mem::replace(&mut self.answered, true);
-        if self.is_self || self.unreachable || now.duration_since(since) < GRACE {
+        if self.is_self || self.is_lost || now.duration_since(since) < GRACE {
             return first_answer;
         }
         tracing::warn!(
@@ -209,7 +252,7 @@ impl Replica {
             words,
             "another replica cannot be reached: what its gateways have acknowledged is not known"
         );
-        self.unreachable = true;
+        self.is_lost = true;
         self.summary = None;
         true
     }
@@ -218,7 +261,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::acks::ProxyRejection;
+    use crate::push::acks::{Finding, Programmed};
     use crate::push::summary::DocumentSummary;
     use crate::state::PushState;
 
@@ -236,16 +279,16 @@ mod tests {
 
     /// One route in version 1, which one of two gateways has, and the other refuses.
     fn messages(instance: u64) -> Vec<SummaryMessage> {
-        let programmed = Programmed {
+        let mut programmed = Programmed {
             connected: 2,
             acknowledged: 1,
-            rejections: vec![ProxyRejection {
-                proxy: "g".into(),
-                path: String::new(),
-                message: "no".into(),
-                remedy: String::new(),
-            }],
+            ..Programmed::default()
         };
+        programmed.refuse([&Finding {
+            path: String::new(),
+            message: "no".into(),
+            remedy: String::new(),
+        }]);
         let document = DocumentSummary {
             version: "1".into(),
             programmed,
@@ -266,16 +309,16 @@ mod tests {
         }
     }
 
+    /// Connected, acknowledged, refusing, unreachable.
     fn counted(book: &Book) -> (usize, usize, usize, usize) {
-        let counted = book.programmed(ResourceType::ModelRoute, "a/r", "1");
-        let programmed = counted.programmed;
-        let rejections = programmed.rejections.len();
+        let all = book.programmed(ResourceType::ModelRoute, "a/r", "1");
         let Programmed {
             connected,
             acknowledged,
+            refusing,
             ..
-        } = programmed;
-        (connected, acknowledged, rejections, counted.unreachable)
+        } = all.programmed;
+        (connected, acknowledged, refusing, all.unreachable)
     }
 
     #[test]
@@ -286,10 +329,29 @@ mod tests {
         hear(&book, 3, HERE);
         assert_eq!(counted(&book), (4, 2, 2, 0));
         assert_eq!(book.counts(), [("followed", 2), ("unreachable", 0)]);
+        hear(&book, 4, THERE);
+        assert_eq!(counted(&book), (4, 2, 2, 0), "of two addresses");
+        book.keep(|known| *known != address(2));
+        assert_eq!(counted(&book), (4, 2, 2, 0), "it still speaks");
+        book.failed(address(2), "gone", Instant::now());
         book.keep(|known| *known != address(2));
         assert_eq!(counted(&book), (2, 1, 1, 0));
         book.forget();
         assert_eq!(counted(&book), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn who_has_not_been_heard_may_have_gateways() {
+        let book = book();
+        book.add(address(1));
+        assert_eq!(counted(&book), (0, 0, 0, 1));
+        book.failed(address(1), "refused", Instant::now());
+        assert_eq!(counted(&book), (0, 0, 0, 1));
+        book.set_unresolved(1);
+        assert_eq!(counted(&book), (0, 0, 0, 2));
+        book.set_unresolved(0);
+        hear(&book, 1, THERE);
+        assert_eq!(counted(&book), (2, 1, 1, 0));
     }
 
     #[test]
@@ -344,5 +406,7 @@ mod tests {
         assert!(!book.all_have_answered());
         book.failed(address(1), "refused", Instant::now());
         assert!(book.all_have_answered());
+        book.set_unresolved(1);
+        assert!(!book.all_have_answered());
     }
 }

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use sluice_config::bootstrap::ControlAddress;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tonic::Streaming;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -35,30 +36,41 @@ pub(super) struct Caller {
 }
 
 /// Why a stream is over.
-pub(super) struct Ended {
-    pub(super) words: String,
-    /// Something came.
-    pub(super) had_begun: bool,
+pub(super) enum Ended {
+    /// It is this process that answered.
+    OwnAddress,
+    /// Nothing has come.
+    Unheard(String),
+    /// Something has.
+    Heard(String),
 }
 
-/// Every address, with what it was found by. None when a name cannot be looked up now: those that were found before may
-/// well be there.
-pub(super) async fn look_up(
-    addresses: &[ControlAddress],
-) -> Option<HashMap<SocketAddr, ControlAddress>> {
-    let mut all = HashMap::new();
+/// What names stand for now.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Every address, with what it was found by.
+    pub(super) addresses: HashMap<SocketAddr, ControlAddress>,
+    /// Hosts that could not be looked up, and why.
+    pub(super) unresolved: Vec<(String, String)>,
+}
+
+/// Looks up every name.
+pub(super) async fn look_up(addresses: &[ControlAddress]) -> Found {
+    let mut all = Found::default();
     for control in addresses {
         let found = tokio::net::lookup_host((control.host.as_str(), control.port));
-        match timeout(PATIENCE, found).await {
-            Ok(Ok(found)) => all.extend(found.map(|address| (address, control.clone()))),
-            Ok(Err(error)) => {
-                tracing::debug!(host = control.host, %error, "no address of other replicas");
-                return None;
+        let error = match timeout(PATIENCE, found).await {
+            Ok(Ok(found)) => {
+                let found = found.map(|address| (address, control.clone()));
+                all.addresses.extend(found);
+                continue;
             }
-            Err(_) => return None,
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        all.unresolved.push((control.host.clone(), error));
     }
-    Some(all)
+    all
 }
 
 impl Caller {
@@ -76,22 +88,31 @@ impl Caller {
         address: SocketAddr,
         book: &Book,
     ) -> Ended {
-        let mut had_begun = false;
-        let ended = self.stream(control, address, book, &mut had_begun).await;
-        let words = match ended {
-            Ok(()) => "the stream has ended".to_owned(),
-            Err(error) => format!("{error:#}"),
+        let mut summaries = match self.call(control, address).await {
+            Ok(summaries) => summaries,
+            Err(error) => return Ended::Unheard(format!("{error:#}")),
         };
-        Ended { words, had_begun }
+        book.begin(address);
+        let mut ended: fn(String) -> Ended = Ended::Unheard;
+        loop {
+            match summaries.message().await {
+                Ok(Some(message)) => {
+                    ended = Ended::Heard;
+                    if !book.take(address, message) {
+                        return Ended::OwnAddress;
+                    }
+                }
+                Ok(None) => return ended("the stream has ended".into()),
+                Err(status) => return ended(format!("{:#}", in_words(status))),
+            }
+        }
     }
 
-    async fn stream(
+    async fn call(
         &self,
         control: &ControlAddress,
         address: SocketAddr,
-        book: &Book,
-        had_begun: &mut bool,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Streaming<SummaryMessage>> {
         let channel = self.connect(control, address).await?;
         let mut request = tonic::Request::new(SummaryMessage::default());
         if let Some(token) = self.authorization()? {
@@ -100,14 +121,9 @@ impl Caller {
         let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         grpc.ready().await?;
         let path = PathAndQuery::from_static(METHOD);
-        let answer = grpc.server_streaming(request, path, SummaryCodec).await;
-        let mut summaries = answer.map_err(in_words)?.into_inner();
-        book.begin(address);
-        while let Some(message) = summaries.message().await.map_err(in_words)? {
-            *had_begun = true;
-            book.take(address, message);
-        }
-        Ok(())
+        let codec = SummaryCodec::default();
+        let answer = grpc.server_streaming(request, path, codec).await;
+        Ok(answer.map_err(in_words)?.into_inner())
     }
 
     async fn connect(
@@ -126,6 +142,7 @@ impl Caller {
             let trust = self.trust.borrow().clone();
             let trust = trust.context("whose certificates are right is not known yet")?;
             let tls = ClientTlsConfig::new()
+                .timeout(PATIENCE)
                 .domain_name(&control.host)
                 .ca_certificate(Certificate::from_pem(trust.bundle));
             endpoint = endpoint.tls_config(tls)?;

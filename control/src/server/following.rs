@@ -15,7 +15,7 @@ use crate::push::acks::Acks;
 use crate::replicas::Book;
 use crate::state::{Change, PushState};
 use crate::status::{
-    Acknowledged, Acknowledgements, Board, Rejection, StatusMetrics, StatusWriter, WriteGate,
+    Acknowledged, Acknowledgements, Board, StatusMetrics, StatusWriter, WriteGate,
 };
 use crate::watch::{Follower, Outlet, Progress, SecretReach, WatchMetrics, WatchSettings};
 
@@ -123,25 +123,10 @@ struct OfAllReplicas {
 
 impl Acknowledgements for OfAllReplicas {
     fn programmed(&self, kind: ResourceType, name: &str, version: &str) -> Acknowledged {
-        let own = self.own.programmed(kind, name, version);
-        let others = self.others.programmed(kind, name, version);
-        let rejections = own
-            .rejections
-            .into_iter()
-            .chain(others.programmed.rejections);
-        Acknowledged {
-            connected: own.connected + others.programmed.connected,
-            acknowledged: own.acknowledged + others.programmed.acknowledged,
-            unreachable: others.unreachable,
-            rejections: rejections
-                .map(|rejection| Rejection {
-                    proxy: rejection.proxy,
-                    path: rejection.path,
-                    message: rejection.message,
-                    remedy: rejection.remedy,
-                })
-                .collect(),
-        }
+        let mut all = self.others.programmed(kind, name, version);
+        all.programmed
+            .add(&self.own.programmed(kind, name, version));
+        all
     }
 
     fn changed(&self) -> watch::Receiver<u64> {

@@ -103,6 +103,11 @@ impl Tls {
             .as_ref()
             .is_some_and(|port| port.brings_authority)
     }
+
+    /// Will [`push_trust`](Self::push_trust) ever be known?
+    pub(super) fn push_brings_authority(&self) -> bool {
+        self.push.as_ref().is_some_and(|port| port.brings_authority)
+    }
 }
 
 fn trust(port: Option<&Port>) -> watch::Receiver<Option<Trust>> {

@@ -151,12 +151,12 @@ fn a_refused_version_is_reported_until_a_newer_one_is_accepted() {
     let programmed = fixture.acks.programmed(ModelRoute, "a/1", &bad);
     assert_eq!((programmed.acknowledged, programmed.connected), (0, 1));
     let words: Vec<_> = programmed
-        .rejections
+        .findings
         .iter()
         .map(|found| found.message.as_str())
         .collect();
-    assert_eq!(words, ["no", "neither"]);
-    assert_eq!(programmed.rejections[0].proxy, "one");
+    assert_eq!(words, ["neither", "no"]);
+    assert_eq!(programmed.refusing, 1);
     let report = &fixture.acks.proxies()[0];
     assert_eq!(report.rejections.len(), 2);
     assert_eq!(report.rejections[0].version, *bad);
@@ -208,8 +208,9 @@ fn what_is_kept_of_refusals_is_bounded_but_none_is_forgotten() {
     for name in &names {
         let version = &fixture.entry(ModelRoute, name).resource.version;
         let programmed = fixture.acks.programmed(ModelRoute, name, version);
-        assert_eq!(programmed.acknowledged, 0, "{name}");
-        assert!((1..=MAX_FINDINGS).contains(&programmed.rejections.len()));
+        let counts = (programmed.acknowledged, programmed.refusing);
+        assert_eq!(counts, (0, 1), "{name}");
+        assert_eq!(programmed.findings.len(), 1, "the same over and over");
     }
     let entries: Vec<_> = names
         .iter()

@@ -2,9 +2,10 @@ use serde_json::json;
 use sluice_config::Kind;
 
 use super::super::condition::{ConditionType, Reason, Truth};
-use super::super::programmed::{Acknowledged, Rejection};
+use super::super::programmed::Acknowledged;
 use super::*;
 use crate::index::{Index, Input, Object};
+use crate::push::acks::{Finding, Programmed};
 
 /// A route as the cluster shows it, with this generation and status.
 fn facts(generation: i64, status: serde_json::Value) -> Arc<Facts> {
@@ -23,10 +24,14 @@ fn facts(generation: i64, status: serde_json::Value) -> Arc<Facts> {
 }
 
 fn good(connected: usize, acknowledged: usize) -> Acknowledged {
-    Acknowledged {
+    let programmed = Programmed {
         connected,
         acknowledged,
-        ..Acknowledged::default()
+        ..Programmed::default()
+    };
+    Acknowledged {
+        programmed,
+        unreachable: 0,
     }
 }
 
@@ -156,12 +161,11 @@ fn a_refusal_is_written_at_once() {
     bed.finish(Outcome::Written);
     bed.echo(&write);
     bed.now += INTERVAL;
-    bed.says.rejections.push(Rejection {
-        proxy: "p".into(),
+    bed.says.programmed.refuse([&Finding {
         path: String::new(),
         message: "no".into(),
         remedy: String::new(),
-    });
+    }]);
     bed.consider();
     assert_eq!(bed.due(), Some(PROMPT));
     let news = bed.write().news;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::super::programmed::Acknowledged;
 use super::*;
 use crate::index::{Document, Index, Input, Object};
+use crate::push::acks::Programmed;
 use crate::testing::ApiServer;
 
 /// What gateways say, by version.
@@ -98,10 +99,14 @@ impl Bed {
     }
 
     fn acknowledge(&self, connected: usize, acknowledged: usize) {
-        let says = Acknowledged {
+        let programmed = Programmed {
             connected,
             acknowledged,
-            ..Acknowledged::default()
+            ..Programmed::default()
+        };
+        let says = Acknowledged {
+            programmed,
+            unreachable: 0,
         };
         self.says.good.lock().unwrap().insert("a/chat".into(), says);
         self.says.changed.send_modify(|count| *count += 1);
