@@ -36,8 +36,11 @@ const MAX_BODY_BYTES: usize = 8 << 20;
 /// Longest call. The API server waits [`registration::TIMEOUT_SECONDS`].
 const TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Most values in a review, for each of which memory is needed: an object that fits into etcd has fewer.
+const MAX_VALUES: usize = 300_000;
+
 /// Reviews worked on at a time; more wait.
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 4;
 
 /// Kind and path, as Kthena has them.
 const PATHS: [(Kind, &str); 3] = [
@@ -139,10 +142,17 @@ impl Webhook {
 
     async fn answer(&self, kind: Kind, request: Request<Body>) -> Result<Reviewed, Failure> {
         // Before the body is read: bodies are what memory is needed for.
-        let _slot = self.slots.acquire().await.map_err(|_| Failure::Judge)?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let slot = slot.map_err(|_| Failure::Judge)?;
         let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await?;
+        if values(&body) > MAX_VALUES {
+            let words = format!("it has more than {MAX_VALUES} values");
+            return Err(Failure::Review(words));
+        }
         // Large documents with many patterns take a while, and must not hold up other tasks.
         let judged = tokio::task::spawn_blocking(move || {
+            // Until it is done, which may be after the call was given up.
+            let _slot = slot;
             let review = Review::parse(&body, kind).map_err(Failure::Review)?;
             let verdict = Verdict::of(&review);
             verdict.log(&review);
@@ -150,6 +160,11 @@ impl Webhook {
         });
         judged.await.map_err(|_| Failure::Judge)?
     }
+}
+
+/// At least as many values as this JSON text has.
+fn values(json: &[u8]) -> usize {
+    1 + json.iter().filter(|byte| b",[{".contains(byte)).count()
 }
 
 impl WebhookMetrics {

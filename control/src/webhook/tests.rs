@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::http::header;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::certificates::{
@@ -55,7 +56,8 @@ impl Served {
     }
 
     /// Status and body of one call.
-    async fn post(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
+    async fn post(&self, path: &str, body: impl Into<Body>) -> (StatusCode, Bytes) {
+        let body: Body = body.into();
         let mut roots = rustls::RootCertStore::empty();
         let authority = self.authority.certificate().as_bytes();
         roots
@@ -84,7 +86,7 @@ impl Served {
             "https://sluice-control.sluice.svc{path}?timeout=5s"
         ))
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body.into()))
+        .body(body)
         .unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status();
@@ -287,6 +289,16 @@ async fn each_path_judges_its_kind_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_review_of_more_values_than_fit_into_etcd_is_not_read() {
+    let served = Served::start().await;
+    let body = format!("[{}0]", "0,".repeat(MAX_VALUES));
+    let (status, words) = served.post(ROUTE, body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let words = String::from_utf8_lossy(&words);
+    assert!(words.contains("more than 300000 values"), "{words}");
+}
+
+#[tokio::test]
 async fn what_is_no_review_fails_without_a_verdict() {
     let served = Served::start().await;
     for body in [
@@ -356,19 +368,27 @@ async fn a_name_that_the_api_server_will_make_up_is_no_fault() {
 #[tokio::test]
 async fn calls_under_way_are_finished_at_shutdown() {
     let served = Served::start().await;
-    // As slow as a call may be.
-    let slots = served.webhook.slots.clone();
-    let all = slots.acquire_many(16).await.unwrap();
-    let call = served.review(
-        ROUTE,
-        request("CREATE", "ModelRoute", route(1), json!(null)),
-    );
-    let mut call = Box::pin(call);
-    let waiting = tokio::time::timeout(Duration::from_millis(300), call.as_mut()).await;
-    assert!(waiting.is_err(), "it waits for a slot");
-    served.stop.send_replace(true);
-    drop(all);
-    assert_eq!(call.await["allowed"], true);
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": request("CREATE", "ModelRoute", route(1), json!(null)),
+    });
+    // The call lasts as long as its body, which does not end before `parts` is dropped.
+    let (parts, stream) = tokio::sync::mpsc::channel(1);
+    let part = Ok::<_, std::convert::Infallible>(review.to_string());
+    parts.send(part).await.unwrap();
+    let call = served.post(ROUTE, Body::from_stream(ReceiverStream::new(stream)));
+    let shutdown = async {
+        // A slot is taken by a call that has begun.
+        while served.webhook.slots.available_permits() == CONCURRENCY {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        served.stop.send_replace(true);
+        drop(parts);
+    };
+    let ((status, body), ()) = tokio::join!(call, shutdown);
+    assert_eq!(status, StatusCode::OK, "{body:?}");
+    let answer: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(answer["response"]["allowed"], true);
     served.task.await.unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
 }
