@@ -56,6 +56,14 @@ class Pods(unittest.TestCase):
             wanted = [{"audience": "sluice-control", "expirationSeconds": 3600, "path": "token"}]
             self.assertEqual(tokens, [] if values == "routes-only" else wanted)
 
+    def test_two_control_loops_without_election_never_run_at_once(self):
+        def strategy(*values):
+            return named(render(*values), "Deployment", "sluice-control")["spec"]["strategy"]
+
+        self.assertEqual(strategy("defaults")["rollingUpdate"], {"maxSurge": 1, "maxUnavailable": 0})
+        alone = ("control.replicas=1", "control.leaderElection.enabled=false")
+        self.assertEqual(strategy("defaults", *alone), {"type": "Recreate"})
+
     def test_both_are_probed_where_they_answer(self):
         for values in ("defaults", "everything"):
             for name in ("sluice-proxy", "sluice-control"):
