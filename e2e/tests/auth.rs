@@ -209,6 +209,7 @@ async fn a_token_that_is_wrong_is_refused_with_words_and_reaches_no_engine() {
     let (challenge, _) = refusal(bed.ask(None).await, "").await;
     assert_eq!(challenge, "Bearer realm=\"sluice\"");
     assert_eq!(bed.engine.requests().received, 0);
+    bed.gateway.settled().await;
     let metrics = bed.gateway.metrics().await;
     for (reason, count) in [("expired", 1.0), ("algorithm", 2.0), ("missing", 1.0)] {
         let label = format!("reason=\"{reason}\"");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{Answer, ask, chat, http1, http2, post, read, without_times};
-use sluice_e2e::harness::{Gateway, model_route, model_server};
+use sluice_e2e::harness::{Gateway, model_route, model_server, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -33,7 +33,8 @@ fn error_event(answer: &Answer) -> Value {
 #[tokio::test]
 async fn a_stream_that_breaks_keeps_what_came_and_ends_with_an_error_event() {
     let engine = engine(|_| {});
-    let gateway = gateway(engine.addr(), "trafficPolicy:\n  streamIdleTimeout: 300ms").await;
+    let patient = gateway(engine.addr(), "").await;
+    let impatient = gateway(engine.addr(), "trafficPolicy:\n  streamIdleTimeout: 300ms").await;
     let body = chat("sim", "hello", 10, true);
     let cases = [
         ("reset-mid-stream:5", "engine_error", "engine_broken"),
@@ -44,6 +45,11 @@ async fn a_stream_that_breaks_keeps_what_came_and_ends_with_an_error_event() {
     for (protocol, client) in [("h1", http1()), ("h2c", http2())] {
         for (fault, code, kind) in cases {
             let id = format!("{protocol}-{fault}");
+            // Only what hangs needs the timeout, which on a busy machine may strike others, too.
+            let gateway = match fault.starts_with("hang") {
+                true => &impatient,
+                false => &patient,
+            };
             let whole = ask(&client, &engine.url(), &id, None, &body).await;
             let broken = ask(&client, &gateway.url(""), &id, Some(fault), &body).await;
             assert!(
@@ -70,7 +76,8 @@ async fn a_stream_that_breaks_keeps_what_came_and_ends_with_an_error_event() {
             );
         }
     }
-    gateway.settled().await;
+    patient.settled().await;
+    impatient.settled().await;
 }
 
 /// An engine that answers each connection with these bytes and closes it.
@@ -178,7 +185,8 @@ async fn an_unstreamed_answer_that_breaks_is_not_seen_as_complete() {
 #[tokio::test]
 async fn the_total_timeout_ends_streams_and_waiting_alike() {
     let engine = engine(|options| options.event_interval = Some(Duration::from_millis(50)));
-    let gateway = gateway(engine.addr(), "trafficPolicy:\n  totalTimeout: 400ms").await;
+    // Long enough for a few tokens on a busy machine.
+    let gateway = gateway(engine.addr(), "trafficPolicy:\n  totalTimeout: 2s").await;
     let body = chat("sim", "hello", 10_000, true);
     let started = Instant::now();
     let streamed = ask(&http1(), &gateway.url(""), "streamed", None, &body).await;
@@ -194,7 +202,7 @@ async fn the_total_timeout_ends_streams_and_waiting_alike() {
     .await;
     assert_eq!(waiting.status, 504);
     assert_eq!(waiting.json()["error"]["code"], "engine_timeout");
-    assert!(started.elapsed() > Duration::from_millis(800));
+    assert!(started.elapsed() > Duration::from_secs(4));
     let line = gateway.access_line("waiting").await;
     assert_eq!(
         line["attempts"], 1,
@@ -222,7 +230,10 @@ async fn an_engine_that_never_answers_is_a_504_after_the_retries() {
         assert_eq!(line["error"]["type"], "engine_timeout", "{line}");
     }
     gateway.settled().await;
-    assert_eq!(engine.in_flight(), 0);
+    wait_until("the engine knows that nobody waits", || async {
+        engine.in_flight() == 0
+    })
+    .await;
 }
 
 #[tokio::test]

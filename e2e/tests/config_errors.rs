@@ -208,7 +208,10 @@ async fn a_half_written_file_is_waited_for() {
         (bed.status("sim").await, bed.status("late").await),
         (200, 200)
     );
-    assert_eq!(bed.engine.in_flight(), 0);
+    wait_until("the engine is idle", || async {
+        bed.engine.in_flight() == 0
+    })
+    .await;
 }
 
 #[tokio::test]

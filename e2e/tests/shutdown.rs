@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 
 use sluice_e2e::engine::{EngineOptions, EngineServer};
 use sluice_e2e::harness::client::{ask, chat, http1, http2, post, read};
-use sluice_e2e::harness::{Gateway, GatewayBuilder, model_route, model_server, wait_until};
+use sluice_e2e::harness::{
+    Gateway, GatewayBuilder, PATIENCE, model_route, model_server, wait_until,
+};
 use tokio::task::{JoinHandle, JoinSet};
+
+/// A delay or timeout, in milliseconds, that nothing may wait for: far longer than [`PATIENCE`], to be told from it.
+const LONG: u64 = 60_000;
 
 fn engine(interval: u64) -> EngineServer {
     let mut options = EngineOptions::instant("sim");
@@ -48,7 +53,7 @@ async fn is_draining(gateway: &Gateway) {
 async fn two_hundred_streams_finish_and_the_server_ends_right_after() {
     const STREAMS: usize = 200;
     let engine = engine(100);
-    let gateway = Arc::new(builder(&engine, 0, 60_000).start().await);
+    let gateway = Arc::new(builder(&engine, 0, LONG).start().await);
     let mut streams = JoinSet::new();
     for number in 0..STREAMS {
         let url = gateway.url("");
@@ -62,8 +67,9 @@ async fn two_hundred_streams_finish_and_the_server_ends_right_after() {
             ask(&client, &url, "x", None, &body).await
         });
     }
-    wait_until("all streams are open", || async {
-        engine.in_flight() == STREAMS as u64
+    // Not those in flight: on a busy machine the first may end before the last begins.
+    wait_until("all streams have begun", || async {
+        engine.requests().received == STREAMS as u64
     })
     .await;
     let ended = terminate(&gateway);
@@ -77,7 +83,7 @@ async fn two_hundred_streams_finish_and_the_server_ends_right_after() {
     let last = answers.iter().map(|answer| answer.ended).max().unwrap();
     let after = ended.saturating_duration_since(last);
     eprintln!("the server had ended {after:?} after the last byte");
-    assert!(after < Duration::from_millis(200), "{after:?}");
+    assert!(after < PATIENCE, "{after:?}");
     assert_eq!(engine.cancelled(), 0);
 }
 
@@ -86,7 +92,7 @@ async fn streams_that_end_together_on_one_http2_connection_lose_no_byte() {
     const STREAMS: usize = 20;
     for _ in 0..10 {
         let engine = engine(20);
-        let gateway = Arc::new(builder(&engine, 0, 60_000).start().await);
+        let gateway = Arc::new(builder(&engine, 0, LONG).start().await);
         let client = http2();
         let mut streams = JoinSet::new();
         for _ in 0..STREAMS {
@@ -95,8 +101,8 @@ async fn streams_that_end_together_on_one_http2_connection_lose_no_byte() {
                 ask(&client, &url, "x", None, &chat("sim", "hello", 10, true)).await
             });
         }
-        wait_until("all streams are open", || async {
-            engine.in_flight() == STREAMS as u64
+        wait_until("all streams have begun", || async {
+            engine.requests().received == STREAMS as u64
         })
         .await;
         let ended = terminate(&gateway);
@@ -111,7 +117,7 @@ async fn streams_that_end_together_on_one_http2_connection_lose_no_byte() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_draining_probes_fail_and_requests_are_still_served() {
     let engine = engine(1);
-    let gateway = Arc::new(builder(&engine, 1500, 10_000).start().await);
+    let gateway = Arc::new(builder(&engine, LONG, LONG).start().await);
     let client = http1();
     let ready = || async {
         let answer = client.get(gateway.metrics_url("/readyz")).send().await;
@@ -136,6 +142,8 @@ async fn while_draining_probes_fail_and_requests_are_still_served() {
     }
     let answer = ask(&http2(), &gateway.url(""), "h2", None, &body).await;
     assert_eq!((answer.status, answer.complete), (200, true));
+    // The delay is as long as all of this may take, and nobody waits for its end.
+    gateway.running.kill();
     ended.await.unwrap();
     let refused = post(&http1(), &gateway.url(""), "after", None, &body).await;
     assert!(refused.is_err(), "the listener is closed");
@@ -145,7 +153,7 @@ async fn while_draining_probes_fail_and_requests_are_still_served() {
 async fn an_idle_server_ends_right_after_the_delay() {
     let engine = engine(1);
     for delay in [0, 500] {
-        let gateway = Arc::new(builder(&engine, delay, 60_000).start().await);
+        let gateway = Arc::new(builder(&engine, delay, LONG).start().await);
         // A kept connection is not a request.
         let client = http1();
         let body = chat("sim", "hello", 1, false);
@@ -154,7 +162,7 @@ async fn an_idle_server_ends_right_after_the_delay() {
         let took = terminate(&gateway).await.unwrap() - started;
         eprintln!("idle, delay {delay} ms: ended after {took:?}");
         assert!(took >= Duration::from_millis(delay), "{took:?}");
-        assert!(took < Duration::from_millis(delay + 500), "{took:?}");
+        assert!(took < PATIENCE, "{took:?}");
     }
 }
 
@@ -170,7 +178,7 @@ async fn the_drain_timeout_cuts_what_is_left() {
     assert!(!answer.complete, "cut, and seen as cut");
     let took = ended.await.unwrap() - started;
     assert!(took >= Duration::from_millis(500), "{took:?}");
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    assert!(took < PATIENCE, "{took:?}");
     wait_until("the engine's request is cancelled", || async {
         engine.in_flight() == 0
     })
@@ -180,8 +188,8 @@ async fn the_drain_timeout_cuts_what_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_at_once() {
     let engine = engine(50);
-    for delay in [0, 60_000] {
-        let gateway = Arc::new(builder(&engine, delay, 60_000).start().await);
+    for delay in [0, LONG] {
+        let gateway = Arc::new(builder(&engine, delay, LONG).start().await);
         let body = chat("sim", "hello", 100_000, true);
         let stream = post(&http1(), &gateway.url(""), "long", None, &body).await;
         let ended = terminate(&gateway);
@@ -189,7 +197,7 @@ async fn a_second_signal_ends_at_once() {
         let started = Instant::now();
         gateway.running.kill();
         let took = ended.await.unwrap() - started;
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        assert!(took < PATIENCE, "{took:?}");
         assert!(!read(stream.unwrap()).await.complete);
     }
 }

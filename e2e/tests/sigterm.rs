@@ -136,8 +136,9 @@ async fn sigterm_lets_twenty_streams_finish_and_ends_with_success() {
             ask(&client, &url, "x", None, &chat("sim", "hello", 20, true)).await
         });
     }
-    wait_until("all streams are open", || async {
-        setting.engine.in_flight() == 20
+    // Not those in flight: on a busy machine the first may end before the last begins.
+    wait_until("all streams have begun", || async {
+        setting.engine.requests().received == 20
     })
     .await;
     setting.process.signal("TERM");

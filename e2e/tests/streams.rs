@@ -194,7 +194,8 @@ async fn first_token_and_pauses_are_measured() {
     let metrics = gateway.metrics().await;
     let count = |name: &str| client::sample(&metrics, name, &["model=\"sim\""]);
     assert_eq!(count("sluice_time_to_first_token_seconds_count"), 1.0);
-    assert!(count("sluice_inter_token_seconds_count") >= 5.0);
+    // Events that the machine lets through together are one pause.
+    assert!(count("sluice_inter_token_seconds_count") >= 1.0);
     assert_eq!(count("sluice_tokens_total"), 6.0 + number("input_tokens"));
 }
 

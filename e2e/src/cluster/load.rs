@@ -49,6 +49,14 @@ impl Record {
         counts
     }
 
+    /// Good answers that a model gave to requests that were sent after `from`.
+    pub fn given(&self, by: &str, from: Instant) -> usize {
+        let answers = self.answers.iter();
+        answers
+            .filter(|answer| answer.by == by && answer.asked > from)
+            .count()
+    }
+
     /// Fails if any request has failed, with the first few.
     ///
     /// # Errors
@@ -94,6 +102,20 @@ impl Load {
             let answers = record.answers.iter();
             let new = answers.filter(|answer| answer.asked > from).count();
             Ok(Look::when(new >= more, (new, &record.failures)))
+        })
+        .await
+    }
+
+    /// Waits until a stretch of so many good answers to new requests has none that a model gave.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn leaves(&self, model: &str, stretch: usize) -> anyhow::Result<()> {
+        eventually(&format!("{model} is left alone"), || async {
+            let from = Instant::now();
+            self.goes_on(stretch).await?;
+            let given = lock(&self.record).given(model, from);
+            Ok(Look::when(given == 0, given))
         })
         .await
     }

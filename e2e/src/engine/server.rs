@@ -176,6 +176,11 @@ impl EngineServer {
         let _ = receiver.recv_timeout(SWITCH_DEADLINE);
     }
 
+    /// Holds each stream after its first piece, so that it lasts as long as a test needs it; or lets them all go on.
+    pub fn hold_streams(&self, hold: bool) {
+        self.shared.held.send_replace(hold);
+    }
+
     /// Endpoint of the KV events, as `GET /kv_event_sources` says it, if they are on.
     pub fn kv_endpoint(&self) -> Option<&str> {
         self.shared.kv.as_ref().map(|kv| kv.endpoint())

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::counters::Counters;
 use super::driver::Driver;
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     faults: Mutex<Faults>,
     faulty: AtomicBool,
     listen: mpsc::UnboundedSender<ListenCommand>,
+    /// Whether streams wait after their first piece.
+    pub(crate) held: watch::Sender<bool>,
     /// Publisher of KV events, if they are on.
     pub(crate) kv: Option<KvHandle>,
     /// The model's tokenizer, if it has one.
@@ -80,6 +82,7 @@ impl Shared {
             faults: Mutex::new(faults),
             faulty: AtomicBool::new(false),
             listen,
+            held: watch::Sender::new(false),
             kv,
             tokenizing,
             paced: AtomicUsize::new(0),

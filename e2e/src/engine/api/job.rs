@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::ApiError;
@@ -77,6 +78,7 @@ pub(crate) struct Job {
     outputs: Vec<Output>,
     generation: Generation,
     pace: Option<(Duration, Instant, u32)>,
+    held: watch::Receiver<bool>,
     _guards: (Option<LoraGuard>, Option<PaceGuard>),
 }
 
@@ -153,6 +155,7 @@ impl Job {
                 .options
                 .event_interval
                 .map(|interval| (interval, Instant::now(), per_event)),
+            held: shared.held.subscribe(),
             _guards: (lora, shared.pace()),
         })
     }
@@ -182,6 +185,12 @@ impl Job {
             finish,
             stop,
         })
+    }
+
+    /// Waits while streams are held.
+    pub(crate) async fn released(&mut self) {
+        // An error means that the engine is stopping: nobody holds them any more.
+        let _ = self.held.wait_for(|&held| !held).await;
     }
 
     /// All choices, in order.
