@@ -147,8 +147,10 @@ impl EndpointSeries {
         self.0.store(pools);
     }
 
-    fn samples(&self) -> Vec<Sample> {
+    /// Those that are shown, and how many are not.
+    fn samples(&self) -> (Vec<Sample>, usize) {
         let (now, pools) = (Instant::now(), self.0.load());
+        let all: usize = pools.iter().map(|pool| pool.members.len()).sum();
         let members = pools.iter().flat_map(|pool| {
             let members = pool.members.iter();
             members.map(|member| (labels(&pool.server, member), member))
@@ -159,7 +161,7 @@ impl EndpointSeries {
         members.dedup_by(|one, other| one.0 == other.0);
         let samples = members.into_iter();
         let samples = samples.map(|(labels, member)| Sample::of(labels, member, now));
-        samples.collect()
+        (samples.collect(), all.saturating_sub(MAX_ENDPOINTS))
     }
 }
 
@@ -206,7 +208,8 @@ impl EndpointPlaceLabels {
 
 impl Collector for EndpointSeries {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let samples = self.samples();
+        let (samples, not_shown) = self.samples();
+        encode_not_shown(&mut encoder, not_shown)?;
         for (name, help, value) in GAUGES {
             let mut values = samples
                 .iter()
@@ -225,6 +228,15 @@ impl Collector for EndpointSeries {
         }
         encode_places(&mut encoder, &samples)
     }
+}
+
+/// Also when it is 0, so that an alert can rest on it.
+fn encode_not_shown(encoder: &mut DescriptorEncoder<'_>, not_shown: usize) -> Result<(), Error> {
+    let help = "Endpoints beyond the first 4096, which the families of single endpoints leave out";
+    let name = "endpoints_not_shown";
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    let not_shown = i64::try_from(not_shown).unwrap_or(i64::MAX);
+    metric.encode_gauge(&not_shown)
 }
 
 /// A gauge that is always 1, to be joined with the others: which pod an endpoint is, and where it runs.

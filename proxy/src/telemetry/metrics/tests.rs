@@ -395,6 +395,17 @@ fn endpoints_show_their_live_state_until_they_leave() {
 }
 
 #[test]
+fn endpoints_beyond_the_first_thousands_are_counted_and_not_shown() {
+    let budget = IndexBudget::new(1 << 20);
+    let member = member(&budget, "a:1");
+    let metrics = metrics();
+    metrics.set_pools(vec![shown(&budget, &vec![&member; 4_096])]);
+    assert_lines(&metrics.encode(), &["sluice_endpoints_not_shown 0"]);
+    metrics.set_pools(vec![shown(&budget, &vec![&member; 4_099])]);
+    assert_lines(&metrics.encode(), &["sluice_endpoints_not_shown 3"]);
+}
+
+#[test]
 fn what_is_known_of_caches_is_read_when_it_is_asked_for() {
     let metrics = metrics();
     let budget = IndexBudget::new(1 << 20);
