@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sluice_config::Bootstrap;
 use sluice_e2e::engine::{EngineOptions, EngineServer, KvOptions};
+use sluice_e2e::harness::client::sample;
 use sluice_e2e::harness::wait_until;
 
 use crate::bed::{Bed, engine, text, turns, words};
@@ -72,6 +73,7 @@ async fn cached_tokens_are_those_that_the_engine_then_finds() {
     events_are_followed(&bed).await;
     let first = text("followed", 8_000);
     let answer = bed.ask(&turns(&[&first])).await;
+    let counted = answer.json()["usage"]["prompt_tokens"].as_u64().unwrap();
     let held = |count: u64| {
         let bed = &bed;
         async move {
@@ -84,8 +86,10 @@ async fn cached_tokens_are_those_that_the_engine_then_finds() {
     wait_until("the events have come", || held(1)).await;
     let warm = warm(&bed);
     let second = turns(&[&first, &words(&answer), "and then?"]);
+    // To its last full block: an event is taken in part by part. What the answer's tokens fill is no part of the next
+    // turn, whose words are tokenised anew.
     wait_until("the prompt is known to be held", || async {
-        bed.cached(&second).await[warm] > 0
+        bed.cached(&second).await[warm] + 16 > counted
     })
     .await;
     let explained = bed.explain(&second).await;
@@ -134,9 +138,8 @@ fn warm(bed: &Bed) -> usize {
     metrics.iter().position(|&queries| queries > 0).unwrap()
 }
 
-/// No tokenizer here: the engine that serves a turn is asked for its tokens, and the next turn begins with them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
+/// Two engines whose events are followed by a gateway without a tokenizer.
+async fn untold(change: impl FnOnce(&mut Bootstrap)) -> Bed {
     let publishing = || {
         engine(|options: &mut EngineOptions| {
             options.kv_events = Some(KvOptions {
@@ -145,9 +148,19 @@ async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
             });
         })
     };
-    let follow = |bootstrap: &mut Bootstrap| bootstrap.engines.kv_events = true;
+    let follow = |bootstrap: &mut Bootstrap| {
+        bootstrap.engines.kv_events = true;
+        change(bootstrap);
+    };
     let bed = Bed::with(vec![publishing(), publishing()], "", follow).await;
     events_are_followed(&bed).await;
+    bed
+}
+
+/// No tokenizer here: the engine that serves a turn is asked for its tokens, and the next turn begins with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
+    let bed = untold(|_| {}).await;
     let first = text("told", 8_000);
     let answer = bed.ask(&turns(&[&first])).await;
     let counted = answer.json()["usage"]["prompt_tokens"].as_u64().unwrap();
@@ -180,6 +193,18 @@ async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
         bed.cached(&second).await == [0, 0]
     })
     .await;
+    bed.gateway.settled().await;
+}
+
+/// While the engine is asked the body is held: where bodies have no room for it, it is not asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_is_not_asked_where_its_prompt_has_no_room() {
+    let bed = untold(|bootstrap| bootstrap.limits.body_budget_bytes = 12_000).await;
+    bed.ask(&turns(&[&text("crowded", 8_000)])).await;
+    let metrics = bed.gateway.metrics().await;
+    let told = |outcome| sample(&metrics, "sluice_tokenized_prompts_total", &[outcome]);
+    assert_eq!(told("outcome=\"engine_busy\""), 1.0, "{metrics}");
+    assert_eq!(told("outcome=\"told_by_engine\""), 0.0, "{metrics}");
     bed.gateway.settled().await;
 }
 

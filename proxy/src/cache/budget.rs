@@ -30,6 +30,8 @@ enum Clock {
 pub struct IndexBudget {
     limit: usize,
     used: AtomicUsize,
+    /// Pools that share a part of it evenly.
+    pools: AtomicUsize,
     /// Held while blocks are given up, so that two threads do not do it twice. Taken before a pool's own lock.
     holders: Mutex<Vec<Weak<dyn Holder>>>,
     clock: Clock,
@@ -52,6 +54,7 @@ impl IndexBudget {
         Arc::new(Self {
             limit,
             used: AtomicUsize::new(0),
+            pools: AtomicUsize::new(0),
             holders: Mutex::new(Vec::new()),
             clock,
         })
@@ -83,6 +86,22 @@ impl IndexBudget {
             Clock::Real(start) => start.elapsed().as_secs(),
             Clock::Virtual(millis) => millis.load(Ordering::Relaxed) / 1000,
         }
+    }
+
+    /// One pool more has a share, until [`Self::leave`].
+    pub(super) fn join(&self) {
+        self.pools.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A pool that had joined has a share no more.
+    pub(super) fn leave(&self) {
+        self.pools.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Bytes that each pool may take of one of so many parts of the budget. Less with every pool that joins: to be
+    /// asked for each time.
+    pub(super) fn share(&self, parts: usize) -> usize {
+        self.limit / parts / self.pools.load(Ordering::Relaxed).max(1)
     }
 
     pub(super) fn enrol(&self, holder: Weak<dyn Holder>) {

@@ -3,7 +3,8 @@
 //!
 //! Kept under the hash of a prompt's last full block, which every later turn's chain goes through. A turn replaces the
 //! one before it, so that a session takes one place. The oldest go when the pool's share of memory is full, which is
-//! booked with the index budget. Does not ask anyone (`gateway::remember`), nor does it know who holds what (`index`).
+//! booked with the index budget: all pools of the process have one part of that together, however many they are. Does not
+//! ask anyone (`gateway::remember`), nor does it know who holds what (`index`).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::budget::IndexBudget;
 use super::chain::Chain;
 
-/// Part of the process's budget that one pool may take for ids.
-const SHARE: usize = 16;
+/// One of so many parts of the process's budget is for ids, of all pools together.
+const PARTS: usize = 16;
 /// Of an entry besides its ids: its places in the map and in the order.
 const ENTRY_BYTES: usize = 64;
 
@@ -47,6 +48,7 @@ struct Kept {
 impl Remembered {
     /// None yet.
     pub(super) fn new(budget: &Arc<IndexBudget>) -> Self {
+        budget.join();
         Self {
             inner: Mutex::default(),
             any: AtomicBool::new(false),
@@ -65,7 +67,7 @@ impl Remembered {
             inner.remove(earlier);
         }
         inner.add(key, ids.into());
-        inner.shrink(self.budget.limit() / SHARE);
+        inner.shrink(self.budget.share(PARTS));
         self.budget.book(before, inner.bytes);
         self.any.store(true, Ordering::Release);
     }
@@ -90,6 +92,7 @@ impl Drop for Remembered {
     fn drop(&mut self) {
         let bytes = self.lock().bytes;
         self.budget.book(bytes, 0);
+        self.budget.leave();
     }
 }
 
@@ -178,6 +181,27 @@ mod tests {
                 .beginning(&chain(&format!("{:064}", 0)))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn many_pools_take_no_more_than_one_and_one_that_leaves_makes_room() {
+        let budget = IndexBudget::new(16 << 10);
+        let keep = |remembered: &Remembered| {
+            for session in 0..20 {
+                remembered.keep(&chain(&format!("{session:064}")), vec![session; 20]);
+            }
+        };
+        let pools: Vec<Remembered> = (0..4).map(|_| Remembered::new(&budget)).collect();
+        for pool in &pools {
+            keep(pool);
+            assert!(pool.lock().bytes > 0);
+        }
+        assert!(budget.used() <= 1 << 10);
+        let mut pools = pools.into_iter();
+        let last = pools.next_back().unwrap();
+        drop(pools);
+        keep(&last);
+        assert!((512..=1024).contains(&budget.used()));
     }
 
     #[test]

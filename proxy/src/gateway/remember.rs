@@ -1,7 +1,7 @@
 //! A prompt's tokens for the session's next turn, from the engine that serves this one, where the pool has no tokenizer.
 //!
-//! A task of its own beside the answer, which waits for nothing. One prompt at a time per endpoint: what comes meanwhile
-//! is known by bytes.
+//! A task of its own beside the answer, which waits for nothing. One prompt at a time per endpoint, and only where there is
+//! room for its body among those that may be held: what comes meanwhile is known by bytes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::inference::Routed;
 use super::surface;
 use crate::endpoints::Endpoint;
 use crate::endpoints::tokenize::Turn;
-use crate::openai::scan::{Facts, PromptKind};
+use crate::openai::scan::{Facts, Key, Member, PromptKind};
 use crate::serving::Pool;
 use crate::tokens::ApiKind;
 use crate::tokens::pool::EngineOutcome;
@@ -38,15 +38,20 @@ pub(super) fn remember(
     if !tellable(routed) {
         return;
     }
-    let Some(turn) = Turn::take(endpoint) else {
-        tokens.told_by_engine(EngineOutcome::Busy);
-        return;
+    let turn = match Turn::take(endpoint, gateway.now()) {
+        Ok(turn) => turn,
+        Err(outcome) => return tokens.told_by_engine(outcome),
     };
     let (connector, body) = (Arc::clone(&gateway.connector), body());
+    let mut held = gateway.bodies.guard();
+    if !held.grow_to(body.len()) {
+        return tokens.told_by_engine(EngineOutcome::Busy);
+    }
     let (prompt, cache) = (Arc::clone(&routed.prompt), Arc::clone(&pool.cache));
     let counted = Arc::clone(tokens);
     tokio::spawn(async move {
         let told = turn.ask(&connector, kind, body).await;
+        drop(held);
         counted.told_by_engine(match &told {
             Ok(_) => EngineOutcome::Told,
             Err(_) => EngineOutcome::Failed,
@@ -57,17 +62,22 @@ pub(super) fn remember(
     });
 }
 
-/// A prompt of some length that is text throughout: an image's place in it is the engine's own affair.
+/// A prompt of some length.
 fn tellable(routed: &Routed<'_>) -> bool {
-    let facts = routed.body.facts();
-    let text = |facts: &Facts| {
-        facts
-            .prompt
-            .iter()
-            .all(|part| part.kind != PromptKind::Media)
-    };
+    let body = &routed.body.bytes;
     let short = routed.prompt.chain.blocks() == 0 || routed.prompt.tokens_sent > 0;
-    !short && routed.body.bytes.len() <= MAX_BODY_BYTES && facts.is_some_and(text)
+    let text = |facts: &Facts| is_one_text(facts, body);
+    !short && body.len() <= MAX_BODY_BYTES && routed.body.facts().is_some_and(text)
+}
+
+/// Text throughout: an image's place in it is the engine's own affair. And no list of prompts, which `/tokenize` does not
+/// take, be it one of one.
+fn is_one_text(facts: &Facts, body: &[u8]) -> bool {
+    let mut parts = facts.prompt.iter();
+    let media = parts.any(|part| part.kind == PromptKind::Media);
+    let is_list = |member: &Member| body.get(member.span.start) == Some(&b'[');
+    let list = facts.member(Key::Prompt).is_some_and(is_list);
+    !media && !list
 }
 
 /// Someone's events are live, there is a choice, and nothing here could tokenise. What engines make of other APIs'
@@ -76,4 +86,21 @@ fn useful(pool: &Pool, kind: ApiKind) -> bool {
     let live = || pool.members.iter().any(|member| member.cache.is_live());
     let known = matches!(kind, ApiKind::Chat | ApiKind::Completions);
     known && pool.tokenizer.is_none() && pool.members.len() > 1 && live()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::scan::scan;
+
+    #[test]
+    fn one_prompt_of_text_can_be_told() {
+        let told = |body: &str| is_one_text(&scan(body.as_bytes()).unwrap(), body.as_bytes());
+        assert!(told(r#"{"prompt": "[a]"}"#));
+        assert!(told(r#"{"messages":[{"role":"user","content":"a"}]}"#));
+        assert!(!told(r#"{"prompt": ["a", "b"]}"#));
+        assert!(!told(r#"{"prompt":["a"]}"#));
+        let image = r#"{"messages":[{"role":"user","content":[{"image_url":{"url":"x"}}]}]}"#;
+        assert!(!told(image));
+    }
 }

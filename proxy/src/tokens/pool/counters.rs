@@ -10,9 +10,9 @@ use super::super::request::Reason;
 pub enum EngineOutcome {
     /// It told them.
     Told,
-    /// It was not asked: another prompt was with it.
+    /// It was not asked: another prompt was with it, or the body had no room to wait for it.
     Busy,
-    /// It did not tell.
+    /// It did not tell, or has refused to lately and was not asked.
     Failed,
 }
 
