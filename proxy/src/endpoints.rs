@@ -165,13 +165,16 @@ impl Registry {
         endpoint
     }
 
-    /// What is known of a pool's endpoints together.
+    /// What is known of a pool's endpoints together. Where another start was configured, endpoints that are there go on
+    /// with what they have learned, and new ones begin anew.
     fn level(&mut self, server: &snapshot::ModelServer) -> Arc<Level> {
         let key = (server.namespace.clone(), server.name.clone(), server.engine);
-        if let Some(known) = self.levels.get(&key).and_then(Weak::upgrade) {
+        let start = start(server);
+        let known = self.levels.get(&key).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|level| *level.start() == start) {
             return known;
         }
-        let level = Arc::new(Level::new(start(server)));
+        let level = Arc::new(Level::new(start));
         self.levels.insert(key, Arc::downgrade(&level));
         level
     }
@@ -238,5 +241,20 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&first, &other));
         assert_eq!(first.address, other.address);
+    }
+
+    #[test]
+    fn another_configured_speed_is_where_new_endpoints_start_and_known_ones_go_on() {
+        let mut registry = Registry::default();
+        let before = snapshot::ModelServer::of("s", &["a:1"]);
+        let known = endpoints(&mut registry, &before).remove(0);
+        let mut server = snapshot::ModelServer::of("s", &["a:1", "b:1"]);
+        server.engine_speed.step_ms = Some(100.0);
+        let both = endpoints(&mut registry, &server);
+        assert!(Arc::ptr_eq(&known, &both[0]));
+        let steps = [&both[0], &both[1]].map(|endpoint| endpoint.constants().step_ms);
+        assert_eq!(steps, [Constants::DEFAULT.step_ms, 100.0]);
+        let level = registry.level(&server);
+        assert!(Arc::ptr_eq(&level, &registry.level(&server)));
     }
 }

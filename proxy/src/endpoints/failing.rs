@@ -3,7 +3,7 @@
 //! An engine that answers every request with an error at once has nothing in flight and nothing pending: by load alone it
 //! is the best there is. So failures have a price in milliseconds, which every policy adds to its cost. Not for
 //! connections that fail and engines that say they cannot serve (502, 503, 504): those are `health`'s. Not for a client's
-//! mistakes (4xx), which say nothing of the endpoint.
+//! mistakes (4xx, and 501), which say nothing of the endpoint.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,11 +20,32 @@ const PRICE_MS: f64 = 10_000.0;
 pub struct Failing {
     /// The share's bits, and the milliseconds when it was true, in one word, so that neither is read without the other.
     word: AtomicU64,
+    /// When a failure was last noted, in milliseconds; 0 before the first.
+    noted: AtomicU64,
 }
 
 impl Failing {
     /// An answer ended at `now`, measured from any fixed point, well or not.
     pub fn answered(&self, failed: bool, now: Duration) {
+        if failed {
+            self.noted.fetch_max(moment(now), Ordering::Relaxed);
+        }
+        self.count(failed, now);
+    }
+
+    /// The answer to a request that left at `since` broke off at `now`. A crash breaks all answers of an endpoint and is
+    /// one failure, so that it is back in use soon after it has restarted: this one counts unless one was noted since.
+    pub fn broke(&self, since: Duration, now: Duration) {
+        let first = |noted: u64| (noted < moment(since)).then(|| moment(now));
+        let noting = self
+            .noted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, first);
+        if noting.is_ok() {
+            self.count(true, now);
+        }
+    }
+
+    fn count(&self, failed: bool, now: Duration) {
         let update = |word| {
             let share = share(word, now);
             // The way of nearly all answers: nothing to write.
@@ -67,6 +88,11 @@ fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
+/// Milliseconds, of which 0 means never.
+fn moment(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +124,32 @@ mod tests {
             failing.answered(false, NOW);
         }
         assert_eq!(failing.price_ms(NOW), 0.0);
+    }
+
+    #[test]
+    fn answers_that_one_crash_breaks_are_one_failure_and_those_of_the_next_another() {
+        let failing = Failing::default();
+        let second = Duration::from_secs(1);
+        for request in 0..100 {
+            failing.broke(Duration::from_millis(request), second);
+        }
+        let one = Failing::default();
+        one.answered(true, second);
+        assert_eq!(failing.price_ms(second), one.price_ms(second));
+        failing.broke(2 * second, 3 * second);
+        one.answered(true, 3 * second);
+        assert_eq!(failing.price_ms(3 * second), one.price_ms(3 * second));
+        failing.answered(true, 4 * second);
+        one.answered(true, 4 * second);
+        failing.broke(3 * second, 5 * second);
+        assert_eq!(failing.price_ms(5 * second), one.price_ms(5 * second));
+    }
+
+    #[test]
+    fn good_answers_in_between_do_not_hide_that_another_broke() {
+        let failing = Failing::default();
+        failing.answered(false, NOW);
+        failing.broke(Duration::ZERO, NOW);
+        assert!(failing.price_ms(NOW) > 0.0);
     }
 }

@@ -13,6 +13,8 @@ use super::observe::Float;
 /// One pool's level. Readers take no lock.
 #[derive(Debug)]
 pub struct Level {
+    /// What learning began with. Batch and cache size are not learned.
+    start: Constants,
     /// Held for some hundred arithmetic operations, twice per request, never over an await.
     learner: Mutex<Learner>,
     published: Published,
@@ -25,21 +27,23 @@ struct Published {
     token_ms: Float,
     context_ms: Float,
     attention_ms: Float,
-    batch_tokens: Float,
-    kv_tokens: Float,
 }
 
 impl Level {
     /// Nothing is known yet; `start` is what is guessed for the engine.
     pub fn new(start: Constants) -> Self {
         let published = Published::default();
-        published.batch_tokens.set(start.batch_tokens);
-        published.kv_tokens.set(start.kv_tokens);
         published.set(&start);
         Self {
+            start,
             learner: Mutex::new(Learner::new(start)),
             published,
         }
+    }
+
+    /// What was guessed when nothing was known.
+    pub fn start(&self) -> &Constants {
+        &self.start
     }
 
     /// What the pool's endpoints are together, as known now.
@@ -55,8 +59,7 @@ impl Level {
             token_ms: published.token_ms.get() * factors.token,
             context_ms: published.context_ms.get() * factors.context,
             attention_ms: published.attention_ms.get() * factors.attention,
-            batch_tokens: published.batch_tokens.get(),
-            kv_tokens: published.kv_tokens.get(),
+            ..self.start
         }
     }
 

@@ -3,7 +3,7 @@
 //! An engine is asked where it publishes unless the configuration says. Before its events are believed, it must
 //! tokenise a text as the pool's tokenizer does: events of another vocabulary would never match, and nobody would
 //! know why. Events speak of tokens: in a pool without a tokenizer engines tell those of prompts (`tokenize`), and
-//! that they do not publish is no news. Not for what events mean (`cache`).
+//! that they do not publish is no news unless they did, or should. Not for what events mean (`cache`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +115,7 @@ impl Publishers {
             cache: Arc::clone(&followed.member.cache),
             events: followed.events,
             tokenizer: followed.tokenizer.map(Arc::clone),
+            was_followed: false,
             said: None,
         };
         Task {
@@ -135,6 +136,8 @@ struct Publisher {
     cache: Arc<MemberCache>,
     events: KvEvents,
     tokenizer: Option<Arc<Loading>>,
+    /// Its events were followed at some time.
+    was_followed: bool,
     /// What was logged last.
     said: Option<String>,
 }
@@ -179,6 +182,7 @@ impl Publisher {
         loop {
             let pause = match self.subscribe().await {
                 Ok(subscriptions) => {
+                    self.was_followed = true;
                     self.say(None);
                     let views = subscriptions.iter().map(Subscription::view);
                     self.cache.following().begin(views.collect());
@@ -285,13 +289,18 @@ impl Publisher {
         }
         match &trouble {
             None => tracing::info!(endpoint, "KV events are followed"),
-            Some(why) if self.tokenizer.is_none() => {
-                tracing::debug!(endpoint, why, "no KV events: what it holds is estimated");
+            Some(why) if is_news(self.tokenizer.is_some(), self.was_followed, self.events) => {
+                tracing::warn!(endpoint, why, "no KV events: what it holds is estimated");
             }
-            Some(why) => tracing::warn!(endpoint, why, "no KV events: what it holds is estimated"),
+            Some(why) => tracing::debug!(endpoint, why, "no KV events: what it holds is estimated"),
         }
         self.said = trouble;
     }
+}
+
+/// Whether somebody misses a member's events: whoever gave its pool a tokenizer, said where they are, or had them before.
+fn is_news(tokenizer: bool, was_followed: bool, events: KvEvents) -> bool {
+    tokenizer || was_followed || matches!(events, KvEvents::Ports { .. })
 }
 
 fn configured(
@@ -364,5 +373,23 @@ impl EventSink for Sink {
             .iter()
             .all(|rank| rank.load(Ordering::Relaxed));
         self.live.cache.set_live(all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_are_no_events_is_news_where_somebody_misses_them() {
+        let ports = KvEvents::Ports {
+            publisher: 5557,
+            replay: None,
+            ranks: 1,
+        };
+        assert!(!is_news(false, false, KvEvents::Discover));
+        assert!(is_news(false, false, ports));
+        assert!(is_news(false, true, KvEvents::Discover));
+        assert!(is_news(true, false, KvEvents::Discover));
     }
 }

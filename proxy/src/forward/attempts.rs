@@ -74,6 +74,8 @@ pub struct Answer {
     pub server: usize,
     /// Its claim on the endpoint that answers.
     pub flight: Flight,
+    /// When its attempt began, from the fixed point that health counts from.
+    pub since: Duration,
 }
 
 /// What is known of the attempts, whether or not one succeeded.
@@ -130,7 +132,9 @@ impl Failure {
             Self::Engine(EngineError::Connect(_)) => AttemptReason::Connect,
             Self::Engine(EngineError::Stale(_)) => AttemptReason::Stale,
             Self::Engine(EngineError::Lost(_)) => AttemptReason::Reset,
-            Self::Engine(EngineError::Invalid(_)) => AttemptReason::Protocol,
+            Self::Engine(EngineError::Invalid(_) | EngineError::Request(_)) => {
+                AttemptReason::Protocol
+            }
             Self::Timeout(_) => AttemptReason::Timeout,
             Self::Status(answer) if answer.head.status.as_u16() == 429 => AttemptReason::Status429,
             Self::Status(_) => AttemptReason::Status5xx,
@@ -259,10 +263,9 @@ impl Attempts<'_> {
         let edited = attempt_head(job, &endpoint.address)?;
         let head = edited.as_ref().unwrap_or(job.head);
         let policy = &job.serving.snapshot.servers[choice.server].policy;
-        let limit = policy.first_byte_timeout.unwrap_or(self.first_byte).min(
-            job.deadline(policy)
-                .saturating_duration_since(Instant::now()),
-        );
+        let deadline = job.deadline(policy);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (limit, whole_time) = self.patience(policy, left);
         let body = (job.body)(choice.server);
         // Pinned here and lent: a future that is handed on is kept twice in the request's state.
         let exchange = pin!(self.exchange(pool, &endpoint, head, &body));
@@ -282,6 +285,7 @@ impl Attempts<'_> {
                     head,
                     server: choice.server,
                     flight,
+                    since,
                 });
                 if !self.asks_for_another(status) {
                     outcome.reason = AttemptReason::Ok;
@@ -290,16 +294,25 @@ impl Attempts<'_> {
                 Failure::Status(answer)
             }
             Ok(Err(error)) => {
-                self.note_health(&endpoint, &error, since);
+                self.note_error(&endpoint, &error, since);
                 Failure::Engine(error)
             }
             Err(_) => {
-                endpoint.failing.answered(true, self.origin.elapsed());
+                if whole_time {
+                    endpoint.failing.answered(true, self.origin.elapsed());
+                }
                 Failure::Timeout(limit)
             }
         };
         outcome.reason = failure.reason();
         Ok(Err(failure))
+    }
+
+    /// How long an attempt waits for an answer where so much time is left to its request, and whether that is all an
+    /// endpoint has: one that got less has not failed.
+    fn patience(&self, policy: &TrafficPolicy, left: Duration) -> (Duration, bool) {
+        let first_byte = policy.first_byte_timeout.unwrap_or(self.first_byte);
+        (first_byte.min(left), first_byte <= left)
     }
 
     /// Sends and reads the head; a kept connection that turns out closed is replaced once.
@@ -336,12 +349,14 @@ impl Attempts<'_> {
         Ok((upstream, head))
     }
 
-    fn note_health(&self, endpoint: &Endpoint, error: &EngineError, since: Duration) {
+    /// What an attempt without an answer tells of its endpoint.
+    fn note_error(&self, endpoint: &Endpoint, error: &EngineError, since: Duration) {
         let now = self.origin.elapsed();
         match error {
             EngineError::Connect(_) => endpoint.health.unreachable(since, now),
             EngineError::Lost(_) | EngineError::Stale(_) => endpoint.health.lost(since, now),
-            EngineError::Invalid(_) => {}
+            EngineError::Invalid(_) => endpoint.failing.answered(true, now),
+            EngineError::Request(_) => {}
         }
     }
 

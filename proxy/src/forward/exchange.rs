@@ -102,6 +102,9 @@ pub enum EngineError {
     /// What came is not HTTP.
     #[error("invalid response: {0}")]
     Invalid(String),
+    /// The request cannot be put as the engine's protocol wants it: nothing was sent.
+    #[error("the request cannot be sent: {0}")]
+    Request(String),
 }
 
 /// The answer to one attempt.

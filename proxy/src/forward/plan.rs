@@ -236,9 +236,11 @@ impl<'a> Plan<'a> {
         let mut timings = self.timings.take();
         let views = self.views(&self.targets[target], demand, now);
         let ranking = self.rank(&self.targets[target], &views, random, timings.as_mut());
-        let member = ranking.first()?.index;
+        let best = ranking.first().map(|ranked| ranked.index);
         drop(views);
+        // Whoever asked for times keeps them, also where there was nobody to choose.
         self.timings = timings;
+        let member = best?;
         self.current = Some(target);
         let server = self.targets[target].server;
         let health = &self.serving.pools[server].members[member].endpoint.health;

@@ -55,8 +55,10 @@ pub enum RelayEnd {
     ClientSlow,
     /// The engine broke off.
     Broken(EngineError),
-    /// The engine was silent for too long, or the whole request took too long.
+    /// The engine was silent for too long.
     Timeout(Duration),
+    /// The whole request took too long, which need not be the engine's fault; its last wait was to take so long.
+    Deadline(Duration),
     /// A filter stopped the answer.
     Filter,
 }
@@ -117,10 +119,11 @@ impl Relay {
         on_beat: &mut impl FnMut(Beat),
     ) -> RelayEnd {
         loop {
-            let limit = options.idle_timeout.min(until(options.deadline));
+            let left = until(options.deadline);
+            let limit = options.idle_timeout.min(left);
             // A timeout looks at its future first: an engine that never pauses would outlive the deadline.
             if limit.is_zero() {
-                return RelayEnd::Timeout(limit);
+                return too_late(options.idle_timeout, left);
             }
             let read = tokio::select! {
                 biased;
@@ -128,7 +131,7 @@ impl Relay {
                 () = client.gone() => return RelayEnd::ClientGone,
             };
             let chunk = match read {
-                Err(_) => return RelayEnd::Timeout(limit),
+                Err(_) => return too_late(options.idle_timeout, left),
                 Ok(Err(error)) => return RelayEnd::Broken(error),
                 Ok(Ok(chunk)) => chunk,
             };
@@ -221,6 +224,15 @@ fn client_end(error: &ClientError) -> RelayEnd {
     match error {
         ClientError::TooSlow => RelayEnd::ClientSlow,
         ClientError::Gone | ClientError::Malformed(_) => RelayEnd::ClientGone,
+    }
+}
+
+/// Nothing came: the engine was silent for too long, unless the request's own time ended before that.
+fn too_late(idle_timeout: Duration, left: Duration) -> RelayEnd {
+    if idle_timeout <= left {
+        RelayEnd::Timeout(idle_timeout)
+    } else {
+        RelayEnd::Deadline(left)
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn h2_head(
     head: &RequestHead,
     length: usize,
 ) -> Result<RequestHeader, EngineError> {
-    let invalid = |error: &dyn std::fmt::Display| EngineError::Invalid(format!("request: {error}"));
+    let invalid = |error: &dyn std::fmt::Display| EngineError::Request(error.to_string());
     let size = head.headers.len() + 1;
     let mut request = RequestHeader::build_no_case(head.method.clone(), b"/", Some(size))
         .map_err(|error| invalid(&error))?;

@@ -64,10 +64,7 @@ pub(super) async fn deliver<D: Downstream>(
     })
     .await;
     note_report(request, &report, options.events, prompt.chain.length());
-    if let Some(failed) = failed(request.record.status, &end) {
-        let endpoint = answer.flight.endpoint();
-        endpoint.failing.answered(failed, gateway.now());
-    }
+    note_quality(gateway, &answer, request.record.status, &end);
     if !refused {
         learn(
             gateway,
@@ -160,14 +157,34 @@ fn note_report(request: &mut Request, report: &RelayReport, events: bool, prompt
     }
 }
 
-/// Whether the endpoint failed, as far as the answer tells: a client's mistake or departure says nothing, and what breaks
-/// or cannot be served at all is `health`'s, which also notices when that is over.
-fn failed(status: u16, end: &RelayEnd) -> Option<bool> {
+/// What an answer tells of its endpoint.
+#[derive(Debug, PartialEq, Eq)]
+enum Quality {
+    Good,
+    Failed,
+    /// It broke off: so did others, if the engine crashed.
+    Broken,
+}
+
+/// What the answer tells, if anything: a client's mistake, departure or patience says nothing (501: the model lacks
+/// what it asked for), and what cannot be served at all is `health`'s, which also notices when that is over.
+fn quality(status: u16, end: &RelayEnd) -> Option<Quality> {
     match (status, end) {
-        (502..=504, _) => None,
-        (500.., _) | (_, RelayEnd::Timeout(_)) => Some(true),
-        (..400, RelayEnd::Complete) => Some(false),
+        (501..=504, _) => None,
+        (500.., _) | (_, RelayEnd::Timeout(_)) => Some(Quality::Failed),
+        (_, RelayEnd::Broken(_)) => Some(Quality::Broken),
+        (..400, RelayEnd::Complete) => Some(Quality::Good),
         _ => None,
+    }
+}
+
+fn note_quality(gateway: &Gateway, answer: &Answer, status: u16, end: &RelayEnd) {
+    let (failing, now) = (&answer.flight.endpoint().failing, gateway.now());
+    match quality(status, end) {
+        Some(Quality::Good) => failing.answered(false, now),
+        Some(Quality::Failed) => failing.answered(true, now),
+        Some(Quality::Broken) => failing.broke(answer.since, now),
+        None => {}
     }
 }
 
@@ -221,7 +238,9 @@ async fn finish<D: Downstream>(
             attempts,
             cause: error.to_string(),
         },
-        RelayEnd::Timeout(timeout) => RequestError::EngineTimeout { timeout },
+        RelayEnd::Timeout(timeout) | RelayEnd::Deadline(timeout) => {
+            RequestError::EngineTimeout { timeout }
+        }
         RelayEnd::Filter => RequestError::Internal("a filter stopped the answer".into()),
     };
     request.end = End::EngineFailed;
@@ -239,5 +258,40 @@ async fn finish<D: Downstream>(
     let told = client.write(event.into()).await;
     if told.is_err() || client.finish().await.is_err() {
         client.abort().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::forward::exchange::EngineError;
+
+    #[test]
+    fn an_endpoint_answers_for_what_it_did_itself() {
+        let silent = || RelayEnd::Timeout(Duration::from_secs(1));
+        let late = || RelayEnd::Deadline(Duration::ZERO);
+        let broken = || RelayEnd::Broken(EngineError::Lost("reset".into()));
+        let cases = [
+            (200, RelayEnd::Complete, Some(Quality::Good)),
+            (500, RelayEnd::Complete, Some(Quality::Failed)),
+            (200, silent(), Some(Quality::Failed)),
+            (200, broken(), Some(Quality::Broken)),
+            (404, broken(), Some(Quality::Broken)),
+            // The client's doing, or nobody's.
+            (200, late(), None),
+            (200, RelayEnd::ClientSlow, None),
+            (200, RelayEnd::ClientGone, None),
+            (200, RelayEnd::Filter, None),
+            (400, RelayEnd::Complete, None),
+            (501, RelayEnd::Complete, None),
+            // For `health`.
+            (503, RelayEnd::Complete, None),
+            (503, broken(), None),
+        ];
+        for (status, end, told) in cases {
+            assert_eq!(quality(status, &end), told, "{status}, {end:?}");
+        }
     }
 }

@@ -3,8 +3,10 @@
 use std::time::SystemTime;
 
 use sluice_config::bootstrap::UpstreamConfig;
+use sluice_config::snapshot::ModelServer;
 
 use super::*;
+use crate::endpoints::Registry;
 use crate::telemetry::BuildInfo;
 
 const HEALTHY: Choice = Choice {
@@ -109,6 +111,12 @@ fn each_failure_has_its_reason_and_its_status() {
             502,
             "engine_broken",
         ),
+        (
+            Failure::Engine(EngineError::Request("too long".into())),
+            AttemptReason::Protocol,
+            502,
+            "engine_broken",
+        ),
     ];
     for (failure, reason, status, kind) in cases {
         assert_eq!(failure.reason(), reason);
@@ -119,4 +127,36 @@ fn each_failure_has_its_reason_and_its_status() {
             _ => panic!("{reason:?}: an error was expected"),
         }
     }
+}
+
+#[test]
+fn an_endpoint_is_late_only_where_it_had_its_whole_time() {
+    let policy = |first_byte_timeout| TrafficPolicy {
+        first_byte_timeout,
+        ..TrafficPolicy::default()
+    };
+    let second = Duration::from_secs(1);
+    with(0, false, |attempts| {
+        let patience = |own, left| attempts.patience(&policy(own), left);
+        assert_eq!(patience(None, 5 * second), (second, true));
+        assert_eq!(patience(Some(3 * second), 3 * second), (3 * second, true));
+        assert_eq!(patience(None, second / 2), (second / 2, false));
+    });
+}
+
+#[test]
+fn an_answer_that_is_not_http_is_a_failure_and_a_request_that_is_not_is_none() {
+    let server = ModelServer::of("s", &["a:1"]);
+    let cases = [
+        (EngineError::Invalid("not HTTP".into()), true),
+        (EngineError::Request("too long".into()), false),
+    ];
+    with(0, false, |attempts| {
+        for (error, fails) in cases {
+            let endpoint = Registry::default().endpoint(&server, &server.endpoints[0]);
+            attempts.note_error(&endpoint, &error, Duration::ZERO);
+            let price = endpoint.failing.price_ms(attempts.origin.elapsed());
+            assert_eq!(price > 0.0, fails, "{error}");
+        }
+    });
 }

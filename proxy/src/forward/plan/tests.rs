@@ -11,6 +11,7 @@ use sluice_config::snapshot::ModelServer;
 use super::*;
 use crate::cache::budget::IndexBudget;
 use crate::endpoints::load::Work;
+use crate::endpoints::scrape::metrics::{EngineReport, LoraReport};
 use crate::filters::{Chain, Registry};
 use crate::serving::ServingStore;
 use crate::telemetry::{BuildInfo, Metrics};
@@ -310,4 +311,28 @@ fn an_endpoint_that_answers_with_errors_at_once_is_passed_over() {
         }
     }
     assert!((1..=5).contains(&tries), "{tries} of 200");
+}
+
+#[test]
+fn times_are_kept_where_nobody_can_be_chosen() {
+    let serving = serving(&[1]);
+    let full = EngineReport {
+        loras: LoraReport {
+            used: Some(1.0),
+            max: Some(1.0),
+            ..LoraReport::default()
+        },
+        ..EngineReport::default()
+    };
+    let reported = &serving.pools[0].members[0].endpoint.reported;
+    reported.set_metrics(full, Instant::now(), Duration::from_secs(3600));
+    let ask = Ask {
+        model: "adapter",
+        lora: true,
+        ..Ask::default()
+    };
+    let mut plan = Plan::new(&serving, [(0, 1)].into_iter(), ask, |_| None);
+    plan.time_plugins();
+    assert_eq!(next(&mut plan, &mut random()), None);
+    assert!(!plan.timings().is_empty());
 }

@@ -262,8 +262,20 @@ async fn a_passed_deadline_ends_a_stream_that_is_not_idle() {
     };
     let acts = [Act::Send(CONTENT), Act::Send(CONTENT), Act::End];
     let (end, _) = run(&mut client, acts, None, options).await;
-    assert!(matches!(end, RelayEnd::Timeout(_)), "{end:?}");
+    assert!(matches!(end, RelayEnd::Deadline(_)), "{end:?}");
     assert!(client.writes.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_that_only_the_requests_own_time_ends_is_not_the_engines() {
+    let mut client = Client::default();
+    let options = RelayOptions {
+        deadline: Instant::now() + Duration::from_secs(4),
+        ..options()
+    };
+    let (end, _) = run(&mut client, [Act::Send(CONTENT)], None, options).await;
+    assert!(matches!(end, RelayEnd::Deadline(_)), "{end:?}");
+    assert_eq!(client.writes, [CONTENT]);
 }
 
 #[tokio::test(start_paused = true)]
