@@ -136,10 +136,11 @@ impl Mandate {
         (Self { state, until }, leadership)
     }
 
-    /// The leader until then, at least. Answers whether that is news.
+    /// The leader until then, at least. Answers whether that is news: a renewal is none, and wakes nobody.
     fn grant(&self, until: Instant) -> bool {
         self.until.store(Some(Arc::new(until)));
-        !self.state.send_replace(true)
+        self.state
+            .send_if_modified(|leads| !std::mem::replace(leads, true))
     }
 
     /// No longer the leader. Answers whether that is news.

@@ -136,6 +136,20 @@ async fn the_mandate_ends_by_the_clock_even_if_nobody_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_wakes_nobody() {
+    let (mandate, leadership) = Mandate::new();
+    let mut seen = leadership.watch();
+    let soon = Duration::from_secs(10);
+    assert!(mandate.grant(Instant::now() + soon));
+    assert!(seen.has_changed().unwrap());
+    seen.borrow_and_update();
+    assert!(!mandate.grant(Instant::now() + 2 * soon));
+    assert!(!seen.has_changed().unwrap());
+    assert!(mandate.withdraw());
+    assert!(seen.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_of_the_api_server_ends_leadership_and_its_return_brings_it_back() {
     let server = ApiServer::new();
     let only = Replica::start(&server, "only");
