@@ -38,3 +38,4 @@ pub use load::{LoadedDocuments, MAX_FILE_BYTES};
 pub use problem::{Problem, Report, Severity, Topic};
 pub use router_configuration::RouterConfiguration;
 pub use snapshot::Snapshot;
+pub use validate::{is_label_key, is_label_value};

@@ -9,6 +9,7 @@ mod regexes;
 mod route;
 mod server;
 
+pub use self::names::{is_label_key, is_label_value};
 pub(crate) use self::regexes::Regexes;
 pub(crate) use self::server::split_address;
 use crate::document::{Identity, Resource};

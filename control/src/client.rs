@@ -1,5 +1,7 @@
 //! The client of the API server, as the flags say.
 
+mod patience;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +15,11 @@ use kube::{Client, Config};
 use tokio::time::{Instant, sleep_until};
 use tower::{Layer, Service};
 
+use self::patience::Patience;
 use crate::flags::ClusterFlags;
+
+/// For the head of an answer. The API server itself ends what takes it a minute.
+const PATIENCE: Patience = Patience(Duration::from_secs(70));
 
 /// A client, and the namespace that its credentials name.
 ///
@@ -24,6 +30,7 @@ pub async fn connect(flags: &ClusterFlags) -> anyhow::Result<(Client, String)> {
     let namespace = config.default_namespace.clone();
     let builder =
         ClientBuilder::try_from(config).context("the cluster's credentials are of no use")?;
+    let builder = builder.with_layer(&PATIENCE);
     let client = if flags.kube_api_qps > 0.0 {
         builder
             .with_layer(&Throttle::new(flags.kube_api_qps, flags.kube_api_burst))

@@ -20,7 +20,7 @@ fn is_label_word(word: &str) -> bool {
 }
 
 /// A label's key, with or without a `prefix/`.
-pub(super) fn is_label_key(key: &str) -> bool {
+pub fn is_label_key(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, name)) => is_dns_name(prefix) && is_label_word(name),
         None => is_label_word(key),
@@ -28,7 +28,7 @@ pub(super) fn is_label_key(key: &str) -> bool {
 }
 
 /// A label's value; may be empty.
-pub(super) fn is_label_value(value: &str) -> bool {
+pub fn is_label_value(value: &str) -> bool {
     value.is_empty() || is_label_word(value)
 }
 

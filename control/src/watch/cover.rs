@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use crate::index::Labels;
+use sluice_config::{is_label_key, is_label_value};
+
+use crate::index::{Label, Labels};
 
 /// A longer list of values becomes "has the label": it travels in a URL.
 const MAX_LIST_BYTES: usize = 2048;
@@ -99,19 +102,7 @@ impl fmt::Display for Cover {
 /// Can any pod have these labels? A selector of labels that Kubernetes would refuse selects nothing, and would make the
 /// API server refuse the watch.
 pub(super) fn is_possible(selection: &Labels) -> bool {
-    let fits = |text: &str, most: usize| {
-        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let bytes = text.as_bytes();
-        text.len() <= most && text.bytes().all(inner) && ends(bytes.first()) && ends(bytes.last())
-    };
-    let key = |key: &str| match key.split_once('/') {
-        Some((prefix, name)) => fits(prefix, 253) && fits(name, 63),
-        None => fits(key, 63),
-    };
-    let value = |value: &str| value.is_empty() || fits(value, 63);
-    let possible =
-        |label: &std::sync::Arc<crate::index::Label>| key(&label.key) && value(&label.value);
+    let possible = |label: &Arc<Label>| is_label_key(&label.key) && is_label_value(&label.value);
     selection.iter().all(possible)
 }
 
@@ -181,6 +172,8 @@ mod tests {
             ("a b", "c"),
             ("", "c"),
             ("/a", "c"),
+            ("Team.example.com/app", "c"),
+            ("a..b/app", "c"),
             ("app", "-a"),
             ("app", &*long),
         ];
