@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use regex::{Regex, RegexBuilder};
 
-/// Bytes that one compiled pattern may take.
-const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// Bytes that one compiled pattern may take: a dozen `\w` of all scripts. A document may have hundreds of patterns.
+const MAX_COMPILED_BYTES: usize = 256 << 10;
 /// Patterns kept by [`Regexes::trim`].
 const MAX_KEPT: usize = 4096;
 

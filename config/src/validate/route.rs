@@ -14,6 +14,8 @@ use crate::problem::did_you_mean;
 const MAX_LORA_ADAPTERS: usize = 10;
 const MAX_RULES: usize = 16;
 const MAX_TARGETS: usize = 16;
+/// As many as Gateway API takes. Each may be a pattern.
+const MAX_HEADERS: usize = 16;
 const MAX_WEIGHT: u32 = 100;
 
 impl Checker<'_> {
@@ -36,7 +38,7 @@ impl Checker<'_> {
                 "add a rule with `targetModels`",
             );
         }
-        for (index, rule) in spec.rules.iter().enumerate() {
+        for (index, rule) in spec.rules.iter().take(MAX_RULES).enumerate() {
             self.rule(rule, !spec.lora_adapters.is_empty(), rules.index(index));
         }
         if let Some(limit) = &spec.rate_limit {
@@ -162,7 +164,9 @@ impl Checker<'_> {
 
     fn model_match(&mut self, model_match: &ModelMatch, at: Place<'_>) {
         let headers = at.key("headers");
-        for (name, string_match) in &model_match.headers {
+        let count = model_match.headers.len();
+        self.at_most(headers, count, MAX_HEADERS, "headers");
+        for (name, string_match) in model_match.headers.iter().take(MAX_HEADERS) {
             let at = headers.key(name);
             if !names::is_header_name(name) {
                 let message = format!("`{name}` is not a header name");
