@@ -172,7 +172,9 @@ impl Catalog {
             .chain(layers.problems())
             .chain(pushed.problems().cloned());
         let problems: Vec<Problem> = problems.collect();
-        let empty_is_news = self.snapshot.generation == 0 && (self.files.read || pushed.any);
+        // Files of which all was refused are no first good state: who starts with them is not ready.
+        let files_are_news = self.files.read && rejected == 0;
+        let empty_is_news = self.snapshot.generation == 0 && (files_are_news || pushed.any);
         if next.is_none() && empty_is_news {
             next = Some(live::following(&self.snapshot));
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(crate) use self::file::{list, read_text};
+pub(crate) use self::file::{list, problem, read_text};
 use crate::document::{Document, DocumentPlace, Reading, Resource, read};
 use crate::path::FieldPath;
 use crate::problem::{Problem, Severity};

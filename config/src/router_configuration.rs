@@ -15,7 +15,7 @@ use sluice_crds::networking::{PolicyName, SchedulerConfig, SchedulingConfig};
 
 use crate::auth::{self, JwtConfig, JwtParams};
 use crate::document::without_echoes;
-use crate::load::read_text;
+use crate::load::{self, read_text};
 use crate::path::{FieldPath, Place};
 use crate::problem::{Finding, Problem, Report};
 use crate::scheduling::{self, SchedulingParams};
@@ -63,12 +63,20 @@ impl RouterConfiguration {
     /// Reads and checks a file. Gives the warnings beside it.
     ///
     /// # Errors
-    /// Every problem of the file (warnings too) when one of them is an error.
+    /// Every problem of the file (warnings too) when one of them is an error. An empty file is one: it looks like this
+    /// for a moment where an editor truncates before it writes, and would let everybody in meanwhile.
     pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), Report> {
-        let text = read_text(path).map_err(|problem| Report {
+        let refused = |problem: Box<Problem>| Report {
             problems: vec![*problem],
-        })?;
-        Self::parse(&path.display().to_string(), text)
+        };
+        let text = read_text(path).map_err(refused)?;
+        let name = path.display().to_string();
+        if text.trim().is_empty() {
+            let remedy = "write a configuration, or `{}` for none";
+            let message = "the file is empty";
+            return Err(refused(load::problem(&name, 0, message, remedy)));
+        }
+        Self::parse(&name, text)
     }
 
     /// As [`load`](Self::load), from the text of the file called `name`.

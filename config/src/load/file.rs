@@ -9,7 +9,7 @@ use crate::problem::{Problem, Severity, Topic};
 
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-pub(super) fn problem(
+pub(crate) fn problem(
     file: &str,
     line: usize,
     message: impl Into<String>,

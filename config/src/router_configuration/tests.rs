@@ -91,6 +91,18 @@ fn what_says_nothing_changes_nothing() {
 }
 
 #[test]
+fn an_empty_file_does_not_let_everybody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("router.yaml");
+    std::fs::write(&file, "\n").unwrap();
+    let report = RouterConfiguration::load(&file).unwrap_err();
+    assert_eq!(report.problems[0].message, "the file is empty");
+    std::fs::write(&file, "{}").unwrap();
+    let (none, warnings) = RouterConfiguration::load(&file).unwrap();
+    assert_eq!((none, warnings.len()), (RouterConfiguration::default(), 0));
+}
+
+#[test]
 fn problems_have_the_line_of_the_file_in_a_config_map_too() {
     let wrong = CONFIGURATION.replace("name: prefix-cache", "name: prefix-cash");
     let told = "scheduler.plugins.Score.enabled[1].name: there is no such plug-in here: `prefix-cash`; \
