@@ -3,7 +3,8 @@
 //!
 //! The rules come from the bootstrap file or from Kthena's router configuration and may change at any time; a request
 //! goes by those in force when it comes. Keys are fetched elsewhere ([`Keyring`], [`Refresher`]); without any, nobody is
-//! let in. Never open: what cannot be checked is refused. The token is not sent on, not logged and not echoed.
+//! let in, but where rules with keys were in force before: those stay until the new ones have theirs. Never open: what
+//! cannot be checked is refused. The token is not sent on, not logged and not echoed.
 //!
 //! Not for what a user may do: there are no permissions yet.
 
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use sluice_config::auth::{JwtParams, KeySource};
 use tokio::sync::watch;
 
+use self::keys::Keys;
 use self::token::Rules;
 use crate::error::RequestError;
 use crate::http::RequestHead;
@@ -44,6 +46,8 @@ struct InForce {
     params: JwtParams,
     rules: Rules,
     keyring: Arc<Keyring>,
+    /// Those before, as long as these have no keys: a new place of keys may be a mistake.
+    before: Option<Arc<Self>>,
 }
 
 impl Authenticator {
@@ -77,12 +81,14 @@ impl Authenticator {
             Some(keyring) => Arc::clone(keyring),
             None => Keyring::new(params.keys.clone(), Arc::clone(&self.metrics)),
         };
-        self.changed.send_replace(Some(Arc::clone(&keyring)));
-        self.current.store(Some(Arc::new(InForce {
-            rules: Rules::new(&params),
-            params,
-            keyring,
-        })));
+        let before = current.as_ref().and_then(|current| current.usable());
+        let before = before.filter(|_| !keyring.is_known());
+        let next = InForce {
+            before: before.map(|(before, _)| Arc::new(before.alone())),
+            ..InForce::new(params, keyring)
+        };
+        self.changed.send_replace(Some(Arc::clone(&next.keyring)));
+        self.current.store(Some(Arc::new(next)));
     }
 
     /// Are tokens asked for?
@@ -115,7 +121,7 @@ impl Authenticator {
         let current = self.current.load();
         current
             .as_ref()
-            .is_none_or(|current| current.keyring.is_known())
+            .is_none_or(|current| current.usable().is_some())
     }
 
     /// Follows the keyrings that come into force.
@@ -141,15 +147,38 @@ impl Authenticator {
             "userClaim": current.params.user_claim,
             "source": source,
             "keys": current.keyring.describe(),
+            // Until these have keys.
+            "issuerInForce": current.usable().map(|(usable, _)| &usable.params.issuer),
         })
     }
 }
 
 impl InForce {
+    fn new(params: JwtParams, keyring: Arc<Keyring>) -> Self {
+        Self {
+            rules: Rules::new(&params),
+            params,
+            keyring,
+            before: None,
+        }
+    }
+
+    /// The same without those before.
+    fn alone(&self) -> Self {
+        Self::new(self.params.clone(), Arc::clone(&self.keyring))
+    }
+
+    /// The newest that have keys, these or those before, and the keys.
+    fn usable(&self) -> Option<(&Self, Arc<Keys>)> {
+        let all = [Some(self), self.before.as_deref()];
+        let mut all = all.into_iter().flatten();
+        all.find_map(|one| Some((one, one.keyring.keys()?)))
+    }
+
     async fn check(&self, headers: &HeaderMap) -> Result<Option<String>, RequestError> {
         let token = token::find(headers)?;
-        let keys = self.keyring.keys().ok_or(RequestError::AuthUnavailable)?;
-        let checked = self.rules.check(token, &keys);
+        let (by, keys) = self.usable().ok_or(RequestError::AuthUnavailable)?;
+        let checked = by.rules.check(token, &keys);
         if !matches!(checked, Err(TokenError::UnknownKey)) {
             return Ok(checked?);
         }
@@ -157,8 +186,8 @@ impl InForce {
         if !self.keyring.ask_for_newer().await {
             return Ok(checked?);
         }
-        let keys = self.keyring.keys().ok_or(RequestError::AuthUnavailable)?;
-        Ok(self.rules.check(token, &keys)?)
+        let (by, keys) = self.usable().ok_or(RequestError::AuthUnavailable)?;
+        Ok(by.rules.check(token, &keys)?)
     }
 }
 

@@ -393,6 +393,53 @@ async fn a_file_of_keys_is_followed_and_its_last_good_version_stays() {
 }
 
 #[tokio::test]
+async fn rules_whose_keys_do_not_come_leave_those_before_in_force_and_never_open_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = Signer::p256();
+    let write = |name: &str, signer: &Signer| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, set(&[signer.jwk("1")])).unwrap();
+        file
+    };
+    let of = |file: std::path::PathBuf, issuer: &str| JwtParams {
+        keys: KeySource::File(file),
+        issuer: issuer.into(),
+        ..params()
+    };
+    let missing = folder.path().join("missing.json");
+    let authenticator = authenticator(Some(of(missing.clone(), ISSUER)));
+    let ask = |token: String| {
+        let authenticator = Arc::clone(&authenticator);
+        async move {
+            let field = format!("Bearer {token}");
+            let mut head = head(Method::POST, &[(header::AUTHORIZATION, &field)]);
+            let admitted = authenticator.admit(&mut head).await;
+            admitted.map_err(|error| error.status().as_u16())
+        }
+    };
+    let token = || signer.token("ES256", Some("1"), &claims());
+    authenticator.set(Some(of(write("good.json", &signer), ISSUER)));
+    assert_eq!(ask(token()).await, Ok(Some("anna".into())));
+    // Twice: what was in force last is what had keys, not what came between.
+    authenticator.set(Some(of(missing, "https://other.example")));
+    authenticator.set(Some(of(
+        folder.path().join("wrong.json"),
+        "https://other.example",
+    )));
+    assert!(authenticator.is_ready());
+    assert_eq!(authenticator.describe()["issuerInForce"], ISSUER);
+    assert_eq!(ask(token()).await, Ok(Some("anna".into())));
+    let stranger = Signer::p256().token("ES256", Some("1"), &claims());
+    assert_eq!(ask(stranger).await, Err(401));
+    // With keys the new rules count alone.
+    authenticator.set(Some(of(
+        write("other.json", &signer),
+        "https://other.example",
+    )));
+    assert_eq!(ask(token()).await, Err(401));
+}
+
+#[tokio::test]
 async fn browsers_may_ask_first_without_a_token_but_only_so() {
     let authenticator = authenticator(Some(params()));
     let origin = (header::ORIGIN, "https://app.example");

@@ -16,8 +16,9 @@ use tokio::sync::{Mutex, watch};
 
 use crate::gateway::Gateway;
 
-/// How long HTTP/2 connections may take to send what is left and close: one round trip, usually.
-const LAST_BYTES: Duration = Duration::from_secs(1);
+/// How long HTTP/2 connections may take to send what is left and close: one round trip, usually; seconds where a client
+/// is slow to read the end of its answer.
+const LAST_BYTES: Duration = Duration::from_secs(10);
 
 /// Where the wish to stop comes from.
 pub enum Stop {
