@@ -201,11 +201,11 @@ async fn without_a_tokenizer_the_engine_tells_the_tokens_of_the_turn_before() {
 async fn an_engine_is_not_asked_where_its_prompt_has_no_room() {
     let bed = untold(|bootstrap| bootstrap.limits.body_budget_bytes = 12_000).await;
     bed.ask(&turns(&[&text("crowded", 8_000)])).await;
+    bed.gateway.settled().await;
     let metrics = bed.gateway.metrics().await;
     let told = |outcome| sample(&metrics, "sluice_tokenized_prompts_total", &[outcome]);
     assert_eq!(told("outcome=\"engine_busy\""), 1.0, "{metrics}");
     assert_eq!(told("outcome=\"told_by_engine\""), 0.0, "{metrics}");
-    bed.gateway.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
