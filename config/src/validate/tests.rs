@@ -109,19 +109,25 @@ fn reports_everything_wrong_with_a_route() {
 #[test]
 fn limits_the_numbers_of_rules_targets_and_adapters() {
     let target = json!({"modelServerName": "s"});
-    let rule = json!({"targetModels": vec![target; 17]});
+    let headers: serde_json::Map<_, _> = (0..17)
+        .map(|n| (format!("x-{n:02}"), json!({"regex": "("})))
+        .collect();
+    let rule = json!({"targetModels": vec![target; 17], "modelMatch": {"headers": headers}});
     let names: Vec<String> = (0..11).map(|n| n.to_string()).collect();
     let (errors, _) = findings(
         "ModelRoute",
         json!({"loraAdapters": names, "rules": vec![rule; 17]}),
     );
-    assert_eq!(errors.len(), 2 + 17);
+    // No more rules than that are looked at, and no more of their patterns.
+    assert_eq!(errors.len(), 2 + 16 * (2 + 16), "{errors:?}");
+    let of_numbers = errors.into_iter().filter(|error| error.contains("at most"));
     assert_findings(
-        errors[..3].to_vec(),
+        of_numbers.take(4).collect(),
         &[
             "spec.loraAdapters: 11 LoRA adapters, at most 10 are allowed",
             "spec.rules: 17 rules, at most 16 are allowed",
             "spec.rules[0].targetModels: 17 targets, at most 16 are allowed",
+            "spec.rules[0].modelMatch.headers: 17 headers, at most 16 are allowed",
         ],
     );
     let (errors, warnings) = findings("ModelRoute", json!({"rules": []}));
