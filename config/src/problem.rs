@@ -101,6 +101,15 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
+/// One problem is a report, too.
+impl From<Box<Problem>> for Report {
+    fn from(problem: Box<Problem>) -> Self {
+        Self {
+            problems: vec![*problem],
+        }
+    }
+}
+
 /// A finding about one document, before its place in a file is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {

@@ -66,15 +66,12 @@ impl RouterConfiguration {
     /// Every problem of the file (warnings too) when one of them is an error. An empty file is one: it looks like this
     /// for a moment where an editor truncates before it writes, and would let everybody in meanwhile.
     pub fn load(path: &Path) -> Result<(Self, Vec<Problem>), Report> {
-        let refused = |problem: Box<Problem>| Report {
-            problems: vec![*problem],
-        };
-        let text = read_text(path).map_err(refused)?;
+        let text = read_text(path)?;
         let name = path.display().to_string();
         if text.trim().is_empty() {
             let remedy = "write a configuration, or `{}` for none";
             let message = "the file is empty";
-            return Err(refused(load::problem(&name, 0, message, remedy)));
+            return Err(load::problem(&name, 0, message, remedy).into());
         }
         Self::parse(&name, text)
     }
@@ -84,17 +81,8 @@ impl RouterConfiguration {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(name: &str, text: impl Into<String>) -> Result<(Self, Vec<Problem>), Report> {
-        let text = Text::find(name, text.into()).map_err(|problem| Report {
-            problems: vec![*problem],
-        })?;
-        let (configuration, findings) = match text.document() {
-            Ok(document) => read(document),
-            Err(problem) => {
-                return Err(Report {
-                    problems: vec![*problem],
-                });
-            }
-        };
+        let text = Text::find(name, text.into())?;
+        let (configuration, findings) = read(text.document()?);
         let mut problems: Vec<_> = findings.iter().map(|one| text.problem(one)).collect();
         problems.sort_by_key(|problem| problem.line);
         match problems.iter().any(Problem::is_error) {

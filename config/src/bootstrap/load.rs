@@ -63,9 +63,7 @@ impl Bootstrap {
         let (name, text) = match path {
             None => (String::new(), String::new()),
             Some(path) => {
-                let text = read_text(path).map_err(|problem| Report {
-                    problems: vec![*problem],
-                })?;
+                let text = read_text(path)?;
                 (path.display().to_string(), text)
             }
         };

@@ -49,12 +49,9 @@ impl Record {
         counts
     }
 
-    /// Good answers that a model gave to requests that were sent after `from`.
-    pub fn given(&self, by: &str, from: Instant) -> usize {
-        let answers = self.answers.iter();
-        answers
-            .filter(|answer| answer.by == by && answer.asked > from)
-            .count()
+    /// Good answers to requests that were sent after `from`.
+    fn since(&self, from: Instant) -> impl Iterator<Item = &Served> {
+        self.answers.iter().filter(move |one| one.asked > from)
     }
 
     /// Fails if any request has failed, with the first few.
@@ -99,8 +96,7 @@ impl Load {
         let from = Instant::now();
         eventually("more requests are answered", || async {
             let record = lock(&self.record);
-            let answers = record.answers.iter();
-            let new = answers.filter(|answer| answer.asked > from).count();
+            let new = record.since(from).count();
             Ok(Look::when(new >= more, (new, &record.failures)))
         })
         .await
@@ -114,7 +110,8 @@ impl Load {
         eventually(&format!("{model} is left alone"), || async {
             let from = Instant::now();
             self.goes_on(stretch).await?;
-            let given = lock(&self.record).given(model, from);
+            let record = lock(&self.record);
+            let given = record.since(from).filter(|one| one.by == model).count();
             Ok(Look::when(given == 0, given))
         })
         .await

@@ -328,6 +328,15 @@ fn head(method: Method, fields: &[(HeaderName, &str)]) -> RequestHead {
     }
 }
 
+/// Asks with a token, which is taken from the request whatever becomes of it.
+async fn ask(authenticator: &Authenticator, token: &str) -> Result<Option<String>, RequestError> {
+    let field = format!("Bearer {token}");
+    let mut head = head(Method::POST, &[(header::AUTHORIZATION, &field)]);
+    let admitted = authenticator.admit(&mut head).await;
+    assert!(head.headers.get(header::AUTHORIZATION).is_none());
+    admitted
+}
+
 #[tokio::test]
 async fn a_file_of_keys_is_followed_and_its_last_good_version_stays() {
     let folder = tempfile::tempdir().unwrap();
@@ -338,16 +347,7 @@ async fn a_file_of_keys_is_followed_and_its_last_good_version_stays() {
     };
     let authenticator = authenticator(Some(source));
     let (first, second) = (Signer::p256(), Signer::p256());
-    let ask = |token: String| {
-        let authenticator = Arc::clone(&authenticator);
-        async move {
-            let field = format!("Bearer {token}");
-            let mut head = head(Method::POST, &[(header::AUTHORIZATION, &field)]);
-            let admitted = authenticator.admit(&mut head).await;
-            assert!(head.headers.get(header::AUTHORIZATION).is_none());
-            admitted
-        }
-    };
+    let ask = async |token: String| ask(&authenticator, &token).await;
     let token = |signer: &Signer, id: &str| signer.token("ES256", Some(id), &claims());
     assert!(!authenticator.is_ready());
     let refused = ask(token(&first, "1")).await.unwrap_err();
@@ -408,14 +408,9 @@ async fn rules_whose_keys_do_not_come_leave_those_before_in_force_and_never_open
     };
     let missing = folder.path().join("missing.json");
     let authenticator = authenticator(Some(of(missing.clone(), ISSUER)));
-    let ask = |token: String| {
-        let authenticator = Arc::clone(&authenticator);
-        async move {
-            let field = format!("Bearer {token}");
-            let mut head = head(Method::POST, &[(header::AUTHORIZATION, &field)]);
-            let admitted = authenticator.admit(&mut head).await;
-            admitted.map_err(|error| error.status().as_u16())
-        }
+    let ask = async |token: String| {
+        let admitted = ask(&authenticator, &token).await;
+        admitted.map_err(|error| error.status().as_u16())
     };
     let token = || signer.token("ES256", Some("1"), &claims());
     authenticator.set(Some(of(write("good.json", &signer), ISSUER)));

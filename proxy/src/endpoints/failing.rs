@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::health::moment;
+
 /// What one answer weighs among the last ones.
 const GAIN: f32 = 0.1;
 /// Failures are half forgotten in this time, so that an endpoint without requests gets another chance.
@@ -86,11 +88,6 @@ fn share(word: u64, now: Duration) -> f32 {
 /// After 49 days it stands still, and failures are no longer forgotten by time alone.
 fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Milliseconds, of which 0 means never.
-fn moment(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

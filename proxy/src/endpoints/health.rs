@@ -38,14 +38,14 @@ impl Health {
     pub fn admission(&self, now: Duration) -> Admission {
         match self.ejected_until.load(Ordering::Relaxed) {
             0 => Admission::Healthy,
-            until if millis(now) >= until => Admission::Probe,
+            until if moment(now) >= until => Admission::Probe,
             _ => Admission::Ejected,
         }
     }
 
     /// Takes the probe, so that only one request in a period finds out.
     pub fn begin_probe(&self, now: Duration) {
-        let until = millis(now + self.ejection());
+        let until = moment(now + self.ejection());
         self.ejected_until.store(until, Ordering::Relaxed);
     }
 
@@ -70,14 +70,14 @@ impl Health {
 
     /// An attempt from before the ejection tells nothing new: one crash under a hundred requests is one failure.
     fn failed(&self, weight: u32, since: Duration, now: Duration) {
-        if millis(since) <= self.ejected_at.load(Ordering::Relaxed) {
+        if moment(since) <= self.ejected_at.load(Ordering::Relaxed) {
             return;
         }
         let failures = self.failures.fetch_add(weight, Ordering::Relaxed) + weight;
         if failures >= LOST_IN_A_ROW {
-            self.ejected_at.store(millis(now), Ordering::Relaxed);
+            self.ejected_at.store(moment(now), Ordering::Relaxed);
             self.ejected_until
-                .store(millis(now + self.ejection()), Ordering::Relaxed);
+                .store(moment(now + self.ejection()), Ordering::Relaxed);
         }
     }
 
@@ -90,7 +90,8 @@ impl Health {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+/// Milliseconds, of which 0 means never.
+pub(super) fn moment(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 

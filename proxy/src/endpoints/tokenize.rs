@@ -13,6 +13,7 @@ use http::StatusCode;
 
 use super::Endpoint;
 use super::fetch::{self, FetchError};
+use super::health::moment;
 use crate::forward::upstream::Connector;
 use crate::tokens::ApiKind;
 use crate::tokens::check::{self, AnswerError};
@@ -81,7 +82,7 @@ impl Turn {
             endpoint: Arc::clone(endpoint),
             at: now,
         };
-        if millis(now) < endpoint.asking.quiet_until.load(Ordering::Relaxed) {
+        if moment(now) < endpoint.asking.quiet_until.load(Ordering::Relaxed) {
             return Err(EngineOutcome::Failed);
         }
         Ok(turn)
@@ -99,7 +100,7 @@ impl Turn {
     ) -> Result<Vec<u32>, NotTold> {
         let told = self.told(connector, kind, body).await;
         if told.as_ref().is_err_and(NotTold::is_refusal) {
-            let until = millis(self.at + BACK_OFF);
+            let until = moment(self.at + BACK_OFF);
             let quiet_until = &self.endpoint.asking.quiet_until;
             quiet_until.store(until, Ordering::Relaxed);
         }
@@ -165,10 +166,6 @@ impl Drop for Turn {
 /// `--enable-scale-out`.
 fn is_not_served(status: StatusCode) -> bool {
     matches!(status.as_u16(), 401 | 403 | 404 | 405 | 501)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reading a hundred thousand numbers takes milliseconds, which no worker has.

@@ -232,9 +232,11 @@ impl Collector for EndpointSeries {
 
 /// Also when it is 0, so that an alert can rest on it.
 fn encode_not_shown(encoder: &mut DescriptorEncoder<'_>, not_shown: usize) -> Result<(), Error> {
-    let help = "Endpoints beyond the first 4096, which the families of single endpoints leave out";
+    let help = format!(
+        "Endpoints beyond the first {MAX_ENDPOINTS}, which the families of single endpoints leave out"
+    );
     let name = "endpoints_not_shown";
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    let mut metric = encoder.encode_descriptor(name, &help, None, MetricType::Gauge)?;
     let not_shown = i64::try_from(not_shown).unwrap_or(i64::MAX);
     metric.encode_gauge(&not_shown)
 }
